@@ -1,0 +1,143 @@
+// rows-inl.h: walks along one contiguous row, a vector at a time, and what several row kernels share: the maximum,
+// the sum, and the sum of exponentials of a row. Included once per SIMD target, after foreach_target.h.
+#if defined(LIGHTGRAD_KERNELS_ROWS_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef LIGHTGRAD_KERNELS_ROWS_INL_H_
+#undef LIGHTGRAD_KERNELS_ROWS_INL_H_
+#else
+#define LIGHTGRAD_KERNELS_ROWS_INL_H_
+#endif
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+#include "hwy/highway.h"
+#include "lightgrad/kernels/math-inl.h"
+
+// A lambda in code for one target: it must carry the target and must dissolve in its caller.
+#undef LIGHTGRAD_LANES
+#define LIGHTGRAD_LANES HWY_ATTR __attribute__((always_inline))
+
+HWY_BEFORE_NAMESPACE();
+namespace lg::kernels {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+namespace math = lg::HWY_NAMESPACE;
+
+template <class T>
+using Tag = hn::ScalableTag<T>;
+
+// The first `lanes` values at p, `fill` in the rest; touches no memory beyond them.
+template <class D, class T = hn::TFromD<D>>
+HWY_INLINE hn::Vec<D> LoadLanes(D d, const T* p, std::int64_t lanes, T fill = T(0)) {
+  if (static_cast<std::size_t>(lanes) == hn::Lanes(d)) return hn::LoadU(d, p);
+#if HWY_MEM_OPS_MIGHT_FAULT
+  HWY_ALIGN T buffer[hn::MaxLanes(d)];
+  for (std::size_t k = 0; k < hn::Lanes(d); ++k) buffer[k] = k < static_cast<std::size_t>(lanes) ? p[k] : fill;
+  return hn::Load(d, buffer);
+#else
+  const auto mask = hn::FirstN(d, static_cast<std::size_t>(lanes));
+  return hn::IfThenElse(mask, hn::MaskedLoad(mask, d, p), hn::Set(d, fill));
+#endif
+}
+
+template <class D, class T = hn::TFromD<D>>
+HWY_INLINE void StoreLanes(hn::Vec<D> v, D d, T* p, std::int64_t lanes) {
+  if (static_cast<std::size_t>(lanes) == hn::Lanes(d)) {
+    hn::StoreU(v, d, p);
+    return;
+  }
+#if HWY_MEM_OPS_MIGHT_FAULT
+  HWY_ALIGN T buffer[hn::MaxLanes(d)];
+  hn::Store(v, d, buffer);
+  for (std::int64_t k = 0; k < lanes; ++k) p[k] = buffer[k];
+#else
+  hn::BlendedStore(v, hn::FirstN(d, static_cast<std::size_t>(lanes)), d, p);
+#endif
+}
+
+// f(slot, i, lanes) over [0, n): slots 0 to 3 in turn let a reduction keep four sums in flight.
+template <class D, class F>
+HWY_INLINE void EachVector(D d, std::int64_t n, F f) {
+  const std::int64_t N = hn::Lanes(d);
+  std::int64_t i = 0;
+  for (; i + 4 * N <= n; i += 4 * N) {
+    f(0, i, N);
+    f(1, i + N, N);
+    f(2, i + 2 * N, N);
+    f(3, i + 3 * N, N);
+  }
+  for (; i + N <= n; i += N) f(0, i, N);
+  if (i < n) f(0, i, n - i);
+}
+
+// Four running vectors of a reduction; each access names its slot by a constant, so they stay in registers.
+template <class D>
+struct Slots {
+  hn::Vec<D> v[4];
+  HWY_INLINE explicit Slots(hn::TFromD<D> start) { v[0] = v[1] = v[2] = v[3] = hn::Set(D(), start); }
+  HWY_INLINE hn::TFromD<D> sum() const {
+    return hn::GetLane(hn::SumOfLanes(D(), hn::Add(hn::Add(v[0], v[1]), hn::Add(v[2], v[3]))));
+  }
+  HWY_INLINE hn::TFromD<D> max() const {
+    return hn::GetLane(hn::MaxOfLanes(D(), hn::Max(hn::Max(v[0], v[1]), hn::Max(v[2], v[3]))));
+  }
+};
+
+// May lose a NaN: whoever shifts by it meets the NaN again in the exponentials.
+template <class T>
+HWY_INLINE T RowMax(const T* x, std::int64_t n) {
+  const Tag<T> d;
+  const T low = -std::numeric_limits<T>::infinity();
+  Slots<Tag<T>> m(low);
+  EachVector(d, n, [&](int s, std::int64_t i, std::int64_t lanes) LIGHTGRAD_LANES {
+    m.v[s] = hn::Max(m.v[s], LoadLanes(d, x + i, lanes, low));
+  });
+  return m.max();
+}
+
+template <class T>
+HWY_INLINE T RowSum(const T* x, std::int64_t n) {
+  const Tag<T> d;
+  Slots<Tag<T>> sum(T(0));
+  EachVector(d, n, [&](int s, std::int64_t i, std::int64_t lanes) LIGHTGRAD_LANES {
+    sum.v[s] = hn::Add(sum.v[s], LoadLanes(d, x + i, lanes));
+  });
+  return sum.sum();
+}
+
+// max and sum of exp(x - shift) of a row, where shift = max, or 0 while the max is infinite.
+template <class T>
+struct MaxSum {
+  T max, sum;
+  T shift() const { return std::isinf(max) ? T(0) : max; }
+};
+
+// One pass over memory: each block is read again only out of L1, and a larger max rescales the sum so far.
+template <class T>
+HWY_INLINE MaxSum<T> RowMaxSumExp(const T* x, std::int64_t n) {
+  constexpr std::int64_t block = 2048;
+  const Tag<T> d;
+  const T low = -std::numeric_limits<T>::infinity();
+  MaxSum<T> r{low, T(0)};
+  for (std::int64_t at = 0; at < n; at += block) {
+    const T* p = x + at;
+    const std::int64_t length = n - at < block ? n - at : block;
+    const T block_max = RowMax(p, length), old_shift = r.shift();
+    if (block_max > r.max) r.max = block_max;
+    const auto shift = hn::Set(d, r.shift());
+    Slots<Tag<T>> sum(T(0));
+    EachVector(d, length, [&](int s, std::int64_t i, std::int64_t lanes) LIGHTGRAD_LANES {
+      sum.v[s] = hn::Add(sum.v[s], math::Exp(d, hn::Sub(LoadLanes(d, p + i, lanes, low), shift)));
+    });
+    if (r.sum != T(0) && old_shift != r.shift()) r.sum *= std::exp(old_shift - r.shift());
+    r.sum += sum.sum();
+  }
+  return r;
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace lg::kernels
+HWY_AFTER_NAMESPACE();
+
+#endif  // per-target include guard
