@@ -1,0 +1,147 @@
+// test_optimizer_kernels.cpp: optimizer steps against plain loops in double, ten steps each, every option.
+#include "lightgrad/kernels/optimizer.h"
+
+#include "tests/cpp/kernel_testing.h"
+
+namespace lg::testing {
+namespace {
+
+using namespace kernels;  // NOLINT: a test of one header
+
+template <class T>
+struct OptimizerKernel : ::testing::Test {};
+using Types = ::testing::Types<float, double>;
+TYPED_TEST_SUITE(OptimizerKernel, Types);
+
+// Relative to the parameter: 1e-6 over ten steps is what design asks of float32.
+template <class T>
+void expect_parameters(const std::vector<T>& p, const std::vector<double>& expected) {
+  expect_close(p, expected, sizeof(T) == 4 ? 1e-6 : 1e-14, "p");
+}
+
+TYPED_TEST(OptimizerKernel, SgdAgreesWithReference) {
+  using T = TypeParam;
+  for_each_target([] {
+    for (const std::int64_t n : {0, 1, 3, 8, 17, 67, 5003}) {
+      for (int variant = 0; variant < 32; ++variant) {
+        SCOPED_TRACE(::testing::Message() << "n " << n << " variant " << variant);
+        SgdOptions o;
+        o.lr = 0.1;
+        o.momentum = variant & 1 ? 0.9 : 0;
+        o.dampening = variant & 2 ? 0.3 : 0;
+        o.weight_decay = variant & 4 ? 0.05 : 0;
+        o.nesterov = variant & 8;
+        o.maximize = variant & 16;
+        o.grad_scale = variant & 4 ? 0.5 : 1;
+        auto p = random_values<T>(n, 1, 1);
+        auto pd = cast<double>(p);
+        std::vector<T> buffer(p.size(), T(NAN));  // the first step must not read it
+        std::vector<double> buffer_d(p.size());
+        for (int step = 0; step < 10; ++step) {
+          o.first_step = step == 0;
+          const auto g = random_values<T>(n, 1, 10 + static_cast<unsigned>(step));
+          sgd_step(o, p.data(), g.data(), o.momentum != 0 ? buffer.data() : nullptr, n);
+          sgd_step_reference(o, pd.data(), cast<double>(g).data(), buffer_d.data(), n);
+        }
+        expect_parameters(p, pd);
+      }
+    }
+  });
+}
+
+TYPED_TEST(OptimizerKernel, AdamAgreesWithReference) {
+  using T = TypeParam;
+  for_each_target([] {
+    for (const std::int64_t n : {0, 1, 3, 8, 17, 67, 5003}) {
+      for (int variant = 0; variant < 16; ++variant) {
+        SCOPED_TRACE(::testing::Message() << "n " << n << " variant " << variant);
+        AdamOptions o;
+        o.lr = 1e-2;
+        o.weight_decay = variant & 1 ? 0.1 : 0;
+        o.decoupled = variant & 2;
+        o.amsgrad = variant & 4;
+        o.maximize = variant & 8;
+        o.grad_scale = variant & 1 ? 0.25 : 1;
+        auto p = random_values<T>(n, 1, 1);
+        auto pd = cast<double>(p);
+        std::vector<T> m(p.size()), v(p.size()), vmax(p.size());
+        std::vector<double> md(p.size()), vd(p.size()), vmax_d(p.size());
+        for (int step = 1; step <= 10; ++step) {
+          o.bias_correction1 = 1 - std::pow(o.beta1, step);
+          o.bias_correction2 = 1 - std::pow(o.beta2, step);
+          const auto g = random_values<T>(n, step % 3 == 0 ? 3 : 1, 10 + static_cast<unsigned>(step));
+          adam_step(o, p.data(), g.data(), m.data(), v.data(), o.amsgrad ? vmax.data() : nullptr, n);
+          adam_step_reference(o, pd.data(), cast<double>(g).data(), md.data(), vd.data(), vmax_d.data(), n);
+        }
+        expect_parameters(p, pd);
+        expect_close(m, md, kTolerance<T>, "m");
+        expect_close(v, vd, kTolerance<T>, "v");
+        if (o.amsgrad) expect_close(vmax, vmax_d, kTolerance<T>, "vmax");
+      }
+    }
+  });
+}
+
+// Many tensors in one call give the bits of one call each, at any thread count.
+TYPED_TEST(OptimizerKernel, ManyTensorsAreOneByOne) {
+  using T = TypeParam;
+  const std::vector<std::int64_t> sizes = {5, 0, 40000, 1, 16384, 16383, 0, 7, 100000, 3};
+  std::int64_t total = 0;
+  for (const auto n : sizes) total += n;
+  const auto g = random_values<T>(total, 1, 2), start = random_values<T>(total, 1, 1);
+  AdamOptions adam;
+  adam.bias_correction1 = 0.1;
+  adam.bias_correction2 = 0.001;
+  SgdOptions sgd;
+  sgd.momentum = 0.9;
+  sgd.first_step = true;
+  const auto run = [&](bool together) {
+    auto p = start;
+    std::vector<T> m(p.size()), v(p.size());
+    std::vector<AdamTensor<T>> adams;
+    std::vector<SgdTensor<T>> sgds;
+    std::int64_t at = 0;
+    for (const auto n : sizes) {
+      adams.push_back({p.data() + at, g.data() + at, m.data() + at, v.data() + at, nullptr, n});
+      sgds.push_back({p.data() + at, g.data() + at, m.data() + at, n});
+      at += n;
+    }
+    if (together) {
+      adam_steps<T>(adam, adams);
+      sgd_steps<T>(sgd, sgds);
+    } else {
+      for (const auto& t : adams) adam_step(adam, t.p, t.g, t.m, t.v, t.vmax, t.n);
+      for (const auto& t : sgds) sgd_step(sgd, t.p, t.g, t.momentum_buffer, t.n);
+    }
+    return p;
+  };
+  expect_same_bits([&] { return run(true); });
+  EXPECT_TRUE(run(true) == run(false));
+  adam_steps<T>(adam, {});
+  sgd_steps<T>(sgd, {});
+}
+
+TYPED_TEST(OptimizerKernel, SumOfSquaresAndScale) {
+  using T = TypeParam;
+  for_each_target([] {
+    for (const std::int64_t n : {0, 1, 7, 64, 16384, 16385, 100003}) {
+      auto x = random_values<T>(n, 1, 1);
+      long double expected = 0;
+      for (const T v : x) expected += static_cast<long double>(v) * static_cast<long double>(v);
+      EXPECT_NEAR(sum_of_squares(x.data(), n), static_cast<double>(expected), 1e-14 * static_cast<double>(expected));
+      const auto before = x;
+      scale_inplace(x.data(), n, T(3));
+      for (std::size_t i = 0; i < x.size(); ++i) ASSERT_EQ(x[i], before[i] * 3);
+    }
+    const std::vector<T> huge(3, sizeof(T) == 4 ? T(1e30) : T(1e100));  // its squares overflow float32
+    const double one = static_cast<double>(huge[0]);
+    EXPECT_DOUBLE_EQ(sum_of_squares(huge.data(), 3), 3 * one * one);
+    const std::vector<T> bad = {1, T(NAN), 2};
+    EXPECT_TRUE(std::isnan(sum_of_squares(bad.data(), 3)));
+  });
+  const auto x = random_values<T>(300007, 1, 1);
+  expect_same_bits([&] { return std::vector<double>{sum_of_squares(x.data(), 300007)}; });
+}
+
+}  // namespace
+}  // namespace lg::testing
