@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 
 namespace lg {
@@ -28,14 +29,15 @@ class Generator {
     seed_ = seed;
     offset_ = offset;
   }
-  // A stream of its own; the generator moves on by one offset per draw, whatever its length.
-  Stream next() { return {seed_, offset_++}; }
+  // A stream of its own; the generator moves on by one offset per draw, whatever its length. Several threads may call
+  // it at once (though which of them gets which stream is then up to chance).
+  Stream next() { return {seed_, std::atomic_ref(offset_).fetch_add(1, std::memory_order_relaxed)}; }
 
  private:
   std::uint64_t seed_, offset_ = 0;
 };
 
-// The generator that lg::rand and friends use unless told otherwise (one per process, guarded by its users' thread).
+// The generator that lg::rand and friends use unless told otherwise (one per process).
 Generator& default_generator();
 
 // Fill n numbers, in parallel. Float and double take 24 and 53 random bits; element i of a stream is the same
