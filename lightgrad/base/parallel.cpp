@@ -122,7 +122,7 @@ struct Pool {
   alignas(64) std::atomic<bool> busy{false};  // held by the caller of the job, and for ever after shutdown
   std::atomic<bool> spin{true};               // spinning helps nobody where threads outnumber CPUs
   std::atomic<bool> stop{false};
-  std::atomic<int> sleepers{0};
+  std::atomic<bool> sleepers{false};  // perhaps somebody sleeps; cleared by who wakes them
   pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;  // guards sleeping and the error
   pthread_cond_t wake = PTHREAD_COND_INITIALIZER;
   std::int64_t failed_chunk = 0;
@@ -188,9 +188,11 @@ void wait_for_job(std::uint32_t seen) {
     } while (std::chrono::steady_clock::now() < until);
   }
   const Lock lock;
-  pool.sleepers.fetch_add(1, std::memory_order_seq_cst);  // before news(): the caller opens, then looks for sleepers
-  while (!news()) pthread_cond_wait(&pool.wake, &pool.mutex);
-  pool.sleepers.fetch_sub(1, std::memory_order_relaxed);
+  while (true) {
+    pool.sleepers.store(true, std::memory_order_seq_cst);  // before news(): the caller opens, then looks for sleepers
+    if (news()) return;
+    pthread_cond_wait(&pool.wake, &pool.mutex);
+  }
 }
 
 void* worker(void* argument) {
@@ -215,6 +217,7 @@ void* worker(void* argument) {
 
 void wake_all() {
   const Lock lock;
+  pool.sleepers.store(false, std::memory_order_relaxed);
   pthread_cond_broadcast(&pool.wake);
 }
 
@@ -288,7 +291,7 @@ void detail::run_chunks(std::int64_t chunks, void (*run)(void* context, std::int
   const std::uint64_t generation = generation_of(pool.state.load(std::memory_order_relaxed)) + std::uint64_t{1};
   const std::uint64_t closed = generation << 32 | static_cast<std::uint64_t>(threads - 1) << 16;
   set_upper(closed | open_bit);
-  if (pool.sleepers.load(std::memory_order_seq_cst) > 0) wake_all();
+  if (pool.sleepers.load(std::memory_order_seq_cst)) wake_all();
 
   inside_parallel = true;
   work();

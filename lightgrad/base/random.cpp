@@ -50,11 +50,18 @@ LIGHTGRAD_INLINE void philox_batch(Stream s, std::uint64_t first, Words& c) {
   }
 }
 
-// log v for v in [2^-31, 1], within 1 ulp: v = m 2^e with m in [sqrt(1/2), sqrt(2)); the polynomial is Cephes' logf.
-LIGHTGRAD_INLINE float log_unit(float v) {
-  const std::uint32_t u = std::bit_cast<std::uint32_t>(v) - 0x3f3504f3u;  // bits of sqrt(1/2)
-  const auto e = static_cast<float>(static_cast<std::int32_t>(u) >> 23);
-  const float x = std::bit_cast<float>((u & 0x7fffffu) + 0x3f3504f3u) - 1.0f, z = x * x;
+// log(w / 2^31) for 0 < w < 2^31, to 2 ulp: w / 2^31 = m 2^e with m in [sqrt(1/2), sqrt(2)); the polynomial is
+// Cephes' logf. Where e = 0, m - 1 comes from the integer: rounding m first would spoil the small radii.
+LIGHTGRAD_INLINE float log_unit(std::int32_t w) {
+  const std::uint32_t u = std::bit_cast<std::uint32_t>(static_cast<float>(w) * 0x1p-31f) - 0x3f3504f3u;
+  const std::int32_t exponent = static_cast<std::int32_t>(u) >> 23;
+  const auto e = static_cast<float>(exponent);
+  const float rounded = std::bit_cast<float>((u & 0x7fffffu) + 0x3f3504f3u) - 1.0f;  // 0x3f3504f3: sqrt(1/2)
+  const float exact = static_cast<float>(w - 0x7fffffff - 1) * 0x1p-31f;
+  const std::uint32_t mask = exponent == 0 ? ~0u : 0u;
+  const float x = std::bit_cast<float>((std::bit_cast<std::uint32_t>(exact) & mask) |
+                                       (std::bit_cast<std::uint32_t>(rounded) & ~mask));
+  const float z = x * x;
   float p = 7.0376836292e-2f;
   p = p * x - 1.1514610310e-1f;
   p = p * x + 1.1676998740e-1f;
@@ -124,8 +131,7 @@ struct Normal {
       float z[4][lanes];
       for (int pair = 0; pair < 4; pair += 2) {
         for (int i = 0; i < lanes; ++i) {
-          const float v = static_cast<float>(static_cast<std::int32_t>(w[pair][i] >> 1 | 1)) * 0x1p-31f;
-          const float r = stddev * std::sqrt(-2.0f * log_unit(v));
+          const float r = stddev * std::sqrt(-2.0f * log_unit(static_cast<std::int32_t>(w[pair][i] >> 1 | 1)));
           float cosine, sine;
           turn(w[pair + 1][i], cosine, sine);
           z[pair][i] = mean + r * cosine;
@@ -137,9 +143,11 @@ struct Normal {
       }
     } else {
       for (int i = 0; i < lanes; ++i) {
-        const double v = static_cast<double>(static_cast<std::int64_t>(word64(w, 2 * i) >> 1 | 1)) * 0x1p-63;
+        const auto v = static_cast<std::int64_t>(word64(w, 2 * i) >> 1 | 1);
         const double a = static_cast<double>(static_cast<std::int64_t>(word64(w, 2 * i + 1) >> 11)) * 0x1p-53;
-        const double r = stddev * std::sqrt(-2.0 * std::log(v));
+        const double gap = static_cast<double>(INT64_MAX - v + 1) * 0x1p-63;  // exact where log is small
+        const double log = gap < 0.5 ? std::log1p(-gap) : std::log(static_cast<double>(v) * 0x1p-63);
+        const double r = stddev * std::sqrt(-2.0 * log);
         out[2 * i] = mean + r * std::cos(2 * std::numbers::pi * a);
         out[2 * i + 1] = mean + r * std::sin(2 * std::numbers::pi * a);
       }
