@@ -48,7 +48,11 @@ namespace lg {
 namespace {
 
 constexpr std::size_t alignment = 64, tiny_limit = 1024, slab_size = 64 << 10, huge_page = 2 << 20;
+#ifdef LIGHTGRAD_ASAN
+constexpr std::size_t most_bytes = std::size_t{1} << 39;  // AddressSanitizer aborts from 2^40 on
+#else
 constexpr std::size_t most_bytes = std::size_t{1} << 47;  // no address space holds more
+#endif
 constexpr int tiny_classes = tiny_limit / alignment;
 constexpr int magazine_size = 64;
 
@@ -315,8 +319,12 @@ void give_all(Cache& c) {
 thread_local constinit Cache* cache = nullptr;
 thread_local constinit bool thread_is_ending = false;
 
-struct AtThreadExit {
-  ~AtThreadExit() {
+// A pthread key rather than a thread_local object tells of a thread's end: its destructor runs after those of all
+// thread_locals, allocates nothing, and is not run by exit(), so that the main thread's cache outlives the statics.
+struct ThreadEnd {
+  ThreadEnd() { pthread_key_create(&key, retire); }
+  ~ThreadEnd() { pthread_key_delete(key); }
+  static void retire(void*) {
     thread_is_ending = true;
     Cache* c = std::exchange(cache, nullptr);
     const std::lock_guard lock(depot.mutex);
@@ -324,11 +332,13 @@ struct AtThreadExit {
     publish(*c, 0);
     c->in_use = false;
   }
+  pthread_key_t key;
 };
 
 // This thread's cache, made at its first tiny block; null while the thread ends.
 Cache* find_cache() {
   if (cache || thread_is_ending) return cache;
+  static const ThreadEnd thread_end;
   const std::lock_guard lock(depot.mutex);
   Cache* c = depot.caches;
   while (c && c->in_use) c = c->next;
@@ -339,8 +349,8 @@ Cache* find_cache() {
     c->next = depot.caches;
     depot.caches = c;
   }
+  if (pthread_setspecific(thread_end.key, c) != 0) return nullptr;
   c->in_use = true;
-  static thread_local AtThreadExit at_thread_exit;
   return cache = c;
 }
 

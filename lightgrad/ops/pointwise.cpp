@@ -1,0 +1,150 @@
+// pointwise.cpp: what pointwise operations share: dtype promotion, broadcasting, and the call of their row kernels.
+#include "lightgrad/ops/run.h"
+
+namespace lg {
+
+namespace {
+
+int category(DType t) { return t == DType::bool_ ? 0 : is_integral(t) ? 1 : 2; }
+
+// PyTorch's three ranks of operands: a lower rank has a say only when its kind of number is higher.
+struct Promotion {
+  std::optional<DType> of_tensors, of_zero_dim, of_weak;
+
+  void add(const Tensor& t) {
+    auto& slot = t.is_weak() ? of_weak : t.rank() == 0 ? of_zero_dim : of_tensors;
+    const DType d = t.is_weak() && is_floating(t.dtype()) ? default_dtype() : t.dtype();
+    slot = slot ? promote(*slot, d) : d;
+  }
+  static std::optional<DType> combine(std::optional<DType> higher, std::optional<DType> lower) {
+    if (!higher) return lower;
+    if (!lower || category(*higher) >= category(*lower)) return higher;
+    return *higher == DType::bool_ || is_floating(*lower) ? promote(*higher, *lower) : *higher;
+  }
+  DType result() const { return combine(combine(of_tensors, of_zero_dim), of_weak).value_or(default_dtype()); }
+};
+
+DType compute_type(DType t) {
+  return t == DType::float64 ? DType::float64 : is_floating(t) ? DType::float32 : DType::int64;
+}
+int compute_index(DType compute) { return compute == DType::float32 ? 0 : compute == DType::float64 ? 1 : 2; }
+
+kernels::Operand operand(const Tensor& t, const Shape& shape) {
+  return {t.raw_data(), t.dtype(), t.shape() == shape ? t.strides() : broadcast_strides(t.shape(), t.strides(), shape)};
+}
+
+// Sharing memory without being the very same elements: writing one would spoil the other.
+bool overlaps(const Tensor& a, const Tensor& b) {
+  return a.impl()->storage.get() == b.impl()->storage.get() &&
+         !(a.impl()->offset == b.impl()->offset && a.strides() == b.strides() && a.shape() == b.shape());
+}
+
+}  // namespace
+
+DType result_type(std::span<const Tensor* const> in) {
+  Promotion p;
+  for (const Tensor* t : in) p.add(*t);
+  return p.result();
+}
+
+namespace detail {
+
+namespace {
+
+struct Dtypes {
+  DType compute, result;
+};
+
+Dtypes dtypes_of(const PointwiseTraits& op, const Tensor* const* in) {
+  DType t;
+  if (op.arity == 1 && !in[0]->is_weak()) {
+    t = in[0]->dtype();
+  } else if (op.arity == 2 && in[0]->dtype() == in[1]->dtype() && !in[0]->is_weak() && !in[1]->is_weak()) {
+    t = in[0]->dtype();
+  } else {
+    const int first = op.is_where ? 1 : 0;
+    t = result_type({in + first, static_cast<std::size_t>(op.arity - first)});
+  }
+  if (op.rule == Rule::floating && is_integral(t)) t = default_dtype();
+  return {compute_type(t), op.rule == Rule::comparison ? DType::bool_ : t};
+}
+
+}  // namespace
+
+Tensor pointwise_forward(const PointwiseTraits& op, const double* attributes, const Tensor* const* in,
+                         const Tensor* out) {
+  const auto [compute, result] = dtypes_of(op, in);
+  const auto& rows = backend(in[0]->device()).pointwise_rows(op.index);
+  const auto& row = rows.forward[static_cast<std::size_t>(compute_index(compute))];
+
+  // The common case, and the one that must cost nothing: equal shapes, row-major, nothing to convert.
+  bool plain = result == compute && !out;
+  for (int i = 0; plain && i < op.arity; ++i) {
+    plain = in[i]->dtype() == compute && in[i]->shape() == in[0]->shape() && in[i]->is_contiguous() && !in[i]->is_weak();
+  }
+  if (plain) {
+    Tensor y = Tensor::empty(in[0]->shape(), result);
+    const void* pointers[3] = {};
+    for (int i = 0; i < op.arity; ++i) pointers[i] = in[i]->raw_data();
+    backend(in[0]->device()).pointwise_plain(row, y.raw_data(), pointers, op.arity, y.numel(), size_of(compute),
+                                             attributes);
+    return y;
+  }
+
+  Shape shape = in[0]->shape();
+  for (int i = 1; i < op.arity; ++i) shape = broadcast(shape, in[i]->shape(), op.name);
+  check_device(op.name, {in, static_cast<std::size_t>(op.arity)});
+  if (out) {
+    if (!(shape == out->shape())) {
+      fail(ErrorKind::value, op.name, "in place on ", out->describe(), ", but the result has shape ", shape);
+    }
+    if (is_floating(result) && !is_floating(out->dtype())) {
+      fail(ErrorKind::type, op.name, "in place on ", out->describe(), ", but the result is ", name_of(result));
+    }
+  }
+  Tensor y = out ? *out : Tensor::empty(shape, result);
+  kernels::Pointwise call;
+  call.shape = shape;
+  call.inputs = op.arity;
+  call.compute = compute;
+  call.row = row;
+  call.attributes = attributes;
+  call.out = operand(y, shape);
+  Tensor hold[3];
+  for (int i = 0; i < op.arity; ++i) {
+    hold[i] = out && overlaps(*out, *in[i]) ? in[i]->copy() : *in[i];
+    call.in[i] = operand(hold[i], shape);
+  }
+  if (shape.numel() > 0) backend(y.device()).pointwise(call);
+  return y;
+}
+
+Tensor pointwise_gradient(const PointwiseTraits& op, int which, const double* attributes, const Tensor& g,
+                          const Tensor* in, const Tensor& out, const Meta& target) {
+  const DType compute = compute_type(g.dtype());
+  const auto& rows = backend(g.device()).pointwise_rows(op.index);
+  const bool same_shape = g.shape() == target.shape;
+  Tensor result = Tensor::empty(g.shape(), same_shape ? target.dtype : compute);
+  kernels::Pointwise call;
+  call.shape = g.shape();
+  call.inputs = op.arity + 2;  // g, the inputs, the output
+  call.compute = compute;
+  call.row = rows.vjp[static_cast<std::size_t>(which)][compute == DType::float32 ? 0 : 1];
+  call.attributes = attributes;
+  call.out = operand(result, call.shape);
+  call.in[0] = operand(g, call.shape);
+  for (int i = 0; i < op.arity; ++i) {
+    call.in[i + 1] = in[i].defined() ? operand(in[i], call.shape) : kernels::Operand{nullptr, compute, {}};
+  }
+  call.in[op.arity + 1] = out.defined() ? operand(out, call.shape) : kernels::Operand{nullptr, compute, {}};
+  if (call.shape.numel() > 0) backend(g.device()).pointwise(call);
+  return same_shape ? result : reduce_to(std::move(result), target);
+}
+
+Tensor reduce_to(Tensor g, const Meta& target) {
+  if (!(g.shape() == target.shape)) g = sum_to(g, target.shape);
+  return g.dtype() == target.dtype ? g : to(g, target.dtype);
+}
+
+}  // namespace detail
+}  // namespace lg

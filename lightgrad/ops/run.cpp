@@ -1,0 +1,131 @@
+#include "lightgrad/ops/run.h"
+
+#include "lightgrad/base/where.h"
+
+namespace lg {
+
+const Tensor& SavedTensor::get(std::string_view operation, std::string_view which) const {
+  const auto now = tensor_.impl()->storage ? tensor_.impl()->storage->version() : 0;
+  if (now != version_) {
+    fail(ErrorKind::runtime, "backward", operation, " needs its ", which, " (", tensor_.describe(),
+         ") as it was in the forward pass, but an in-place operation changed it since (version ", now, ", expected ",
+         version_, "); use the out-of-place form, or clone() first");
+  }
+  return tensor_;
+}
+
+namespace detail {
+
+void fail_undefined(std::string_view operation, const char* argument) {
+  fail(ErrorKind::type, operation, argument, " is undefined (None), expected a tensor");
+}
+
+void check_device(std::string_view operation, std::span<const Tensor* const> in) {
+  const Tensor* first = nullptr;
+  for (const Tensor* t : in) {
+    if (!t->defined() || t->is_weak()) continue;
+    if (!first) first = t;
+    if (!(t->device() == first->device())) {
+      fail(ErrorKind::value, operation, "the inputs lie on ", first->device(), " and ", t->device(),
+           ", expected one device");
+    }
+  }
+}
+
+void check_stale_view(std::string_view operation, const Tensor& x) {
+  if (x.impl()->view_version != x.impl()->storage->recorded_changes()) {
+    fail(ErrorKind::runtime, operation, "the input ", x.describe(), " is a view whose base was changed in place after the "
+         "view was made, so its gradient is not known; make the view again");
+  }
+}
+
+void check_in_place(std::string_view operation, const Tensor& x, bool recorded) {
+  if (x.requires_grad() && x.is_leaf() && autograd::grad_enabled) {
+    fail(ErrorKind::runtime, operation, "in place on a leaf that requires a gradient (", x.describe(),
+         "); do it under no_grad, or on a clone()");
+  }
+  if (recorded && x.impl()->is_view) {
+    fail(ErrorKind::runtime, operation, "in place on a view that is part of a graph (", x.describe(),
+         "): the base would not know; assign through the base (base[...] = value), or on a clone()");
+  }
+  for (int i = 0; i < x.rank(); ++i) {
+    if (x.strides()[i] == 0 && x.shape()[i] > 1) {
+      fail(ErrorKind::runtime, operation, "in place on a tensor whose elements share memory (", x.describe(),
+           ", strides ", x.strides(), "); use contiguous() first");
+    }
+  }
+}
+
+void note_in_place(const Tensor& x) {
+  x.impl()->storage->note_recorded_change();
+  x.impl()->view_version = x.impl()->storage->recorded_changes();
+}
+
+void watch_forward(std::string_view operation, const Tensor& out) {
+  autograd::check_finite(out, operation, "forward made");
+}
+
+bool any_requires_grad(std::span<const Tensor* const> in) {
+  for (const Tensor* t : in)
+    if (t->defined() && t->requires_grad()) return true;
+  return false;
+}
+
+void note_path(Node& n) {
+  if (current_frame && autograd::keep_module_paths) n.module_path = std::make_unique<std::string>(where());
+}
+
+DType widened(DType t) { return is_half(t) ? DType::float32 : t; }
+
+bool any_half(std::span<const Tensor* const> in) {
+  for (const Tensor* t : in)
+    if (t->defined() && is_half(t->dtype())) return true;
+  return false;
+}
+
+void composite_gradients(std::span<const Tensor> in, unsigned wanted, const Tensor& g,
+                         const std::function<Tensor(std::span<const Tensor>)>& composite, std::span<Tensor> out) {
+  // Through an alias of each input, so that the inner pass ends there and never enters the outer graph.
+  std::vector<Tensor> alias(in.begin(), in.end()), ends;
+  for (std::size_t i = 0; i < in.size(); ++i) {
+    if (wanted >> i & 1) {
+      alias[i] = lg::alias(in[i]);
+      ends.push_back(alias[i]);
+    }
+  }
+  Tensor y = composite(alias);
+  if (!y.requires_grad()) return;
+  auto gradients = autograd::grad({y}, ends, {g}, {.retain_graph = true, .create_graph = true, .allow_unused = true,
+                                                   .stop_at_inputs = true});
+  for (std::size_t i = 0, k = 0; i < in.size(); ++i)
+    if (wanted >> i & 1) out[i] = gradients[k++];
+}
+
+}  // namespace detail
+
+namespace autograd {
+
+namespace {
+bool is_unshared(const Tensor& t) {
+  const TensorImpl& p = *t.impl();
+  return p.refs.load(std::memory_order_acquire) == 1 && p.storage && p.storage->unique() && !p.storage->borrowed() &&
+         !p.is_parameter && t.is_contiguous();
+}
+}  // namespace
+
+Tensor accumulate(Tensor a, const Tensor& b) {
+  if (!grad_enabled && is_unshared(a) && a.shape() == b.shape() && a.dtype() == b.dtype()) {
+    return run_in_place(ops::Add{}, a, b);
+  }
+  return a + b;
+}
+
+Tensor own(Tensor g) {
+  if (g.requires_grad() && grad_enabled) return g;  // create_graph: the gradient is part of a graph
+  return is_unshared(g) ? g : g.copy();
+}
+
+Tensor cast(const Tensor& g, DType dtype) { return to(g, dtype); }
+
+}  // namespace autograd
+}  // namespace lg

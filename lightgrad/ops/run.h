@@ -1,0 +1,348 @@
+// run.h: run<Op>, the single choke point. Every operation of the library passes here: the device's kernels are
+// chosen, the result is computed, and, when anyone will want a gradient, the step is remembered.
+#pragma once
+
+#include <span>
+#include <utility>
+
+#include "lightgrad/autograd/node.h"
+#include "lightgrad/backend/backend.h"
+#include "lightgrad/ops/ops.h"
+
+namespace lg {
+
+// A tensor that a node keeps, with the storage's version at that time.
+class SavedTensor {
+ public:
+  SavedTensor() = default;
+  explicit SavedTensor(Tensor t) : tensor_(std::move(t)) {
+    version_ = tensor_.impl()->storage ? tensor_.impl()->storage->version() : 0;
+  }
+  bool kept() const { return tensor_.defined(); }
+  const Tensor& get(std::string_view operation, std::string_view which) const;  // RuntimeError if it was changed
+  const Tensor& peek() const { return tensor_; }
+  void reset() { tensor_ = {}; }
+
+ private:
+  Tensor tensor_;
+  std::uint32_t version_ = 0;
+};
+
+struct Meta {
+  Shape shape;
+  DType dtype = DType::float32;
+};
+
+namespace detail {
+
+// --- what every operation shares; run.cpp ---
+[[noreturn]] void fail_undefined(std::string_view operation, const char* argument);
+void check_device(std::string_view operation, std::span<const Tensor* const> in);
+void check_stale_view(std::string_view operation, const Tensor& x);
+// Refuses what cannot be written in place: a leaf that wants a gradient, memory that elements share, a view of a graph.
+void check_in_place(std::string_view operation, const Tensor& x, bool recorded);
+void note_in_place(const Tensor& x);
+void watch_forward(std::string_view operation, const Tensor& out);     // anomaly mode
+bool any_requires_grad(std::span<const Tensor* const> in);
+void note_path(Node& n);                                               // the module path, when a picture is wanted
+
+// --- pointwise ---
+struct PointwiseTraits {
+  int index, arity;
+  Rule rule;
+  bool is_where;  // the first input is a condition and has no say in the dtype
+  std::string_view name;
+};
+Tensor pointwise_forward(const PointwiseTraits& op, const double* attributes, const Tensor* const* in,
+                         const Tensor* out = nullptr);
+// One fused pass: gradient formula `which` over g, the inputs and the output, summed down to the input's shape.
+Tensor pointwise_gradient(const PointwiseTraits& op, int which, const double* attributes, const Tensor& g,
+                          const Tensor* in, const Tensor& out, const Meta& target);
+Tensor reduce_to(Tensor g, const Meta& target);  // sum_to and cast, where they change anything
+
+template <class Op>
+constexpr PointwiseTraits traits() {
+  return {PointwiseOps::index<Op>(), Op::arity, Op::rule, std::same_as<Op, ops::Where>, Op::info.name};
+}
+template <class Op>
+std::array<double, 4> numbers_of(const Op& op) {
+  std::array<double, 4> out{};
+  std::size_t i = 0;
+  std::apply([&](const auto&... a) { ((out[i++] = to_number(op.*(a.member))), ...); }, attributes_of<Op>());
+  return out;
+}
+
+// --- gradients of heavy operations in second order ---
+// Builds composite(inputs) again as a graph and differentiates that.
+void composite_gradients(std::span<const Tensor> in, unsigned wanted, const Tensor& g,
+                         const std::function<Tensor(std::span<const Tensor>)>& composite, std::span<Tensor> out);
+
+DType widened(DType t);
+bool any_half(std::span<const Tensor* const> in);
+
+}  // namespace detail
+
+template <class Op>
+struct OpNode final : Node {
+  static constexpr int arity = Op::arity;
+
+  Op op;
+  Ref<Node> edge[arity];
+  SavedTensor in[arity], out;
+  Meta meta[arity], out_meta;
+  bool keeps_output = false;
+
+  explicit OpNode(Op o) : op(std::move(o)) {
+    n_edges = arity;
+    edges = edge;
+  }
+  std::string_view name() const override { return Op::info.name; }
+  Shape output_shape() const override { return out_meta.shape; }
+  DType output_dtype() const override { return out_meta.dtype; }
+  std::vector<Tensor> saved() const override {
+    std::vector<Tensor> all;
+    for (auto& s : in)
+      if (s.kept()) all.push_back(s.peek());
+    if (out.kept()) all.push_back(out.peek());
+    return all;
+  }
+  void release_saved() override {
+    for (auto& s : in) s.reset();
+    out.reset();
+    if constexpr (HasJointBackward<Op>) op = Op();
+  }
+
+  void backward(Tensor g, std::span<Tensor> gradients) override {
+    Tensor x[arity], y;
+    for (int i = 0; i < arity; ++i) {
+      if (in[i].kept()) x[i] = in[i].get(Op::info.name, Op::info.args[static_cast<std::size_t>(i)]);
+    }
+    if (out.kept()) {
+      y = out.get(Op::info.name, "output");
+      if (autograd::grad_enabled) {  // the output as part of the graph, without the node pointing to itself for good
+        y = y.detach();
+        y.impl()->node = Ref<Node>(this);
+        y.impl()->requires_grad = true;
+      }
+    }
+    if constexpr (HasJointBackward<Op>) {
+      joint(g, x, y, gradients);
+    } else {
+      [&]<int... I>(std::integer_sequence<int, I...>) {
+        (one<I>(g, x, y, gradients), ...);
+      }(std::make_integer_sequence<int, arity>());
+    }
+  }
+
+ private:
+  template <int I>
+  void one(const Tensor& g, Tensor* x, const Tensor& y, std::span<Tensor> gradients) {
+    if constexpr (HasVjp<I, Op>) {
+      if (!edge[I]) return;
+      Tensor& result = gradients[I];
+      if constexpr (Op::pointwise) {
+        if (!autograd::grad_enabled) {
+          const auto numbers = detail::numbers_of(op);
+          result = detail::pointwise_gradient(detail::traits<Op>(), I, numbers.data(), g, x, y, meta[I]);
+          return;
+        }
+      }
+      for (int i = 0; i < arity; ++i) {
+        if (!x[i].defined()) x[i] = Tensor::shape_only(meta[i].shape, meta[i].dtype);
+      }
+      result = detail::reduce_to(call_vjp<I>(op, g, x, y), meta[I]);
+    }
+  }
+  void joint(const Tensor& g, Tensor* x, const Tensor& y, std::span<Tensor> gradients) {
+    if constexpr (HasJointBackward<Op>) {
+      unsigned wanted = 0;
+      for (int i = 0; i < arity; ++i) wanted |= (edge[i] ? 1u : 0u) << i;
+      wanted &= Op::gradients;
+      if (!autograd::grad_enabled) {
+        op.backward(g, x, y, wanted, gradients);
+        return;
+      }
+      detail::composite_gradients({x, static_cast<std::size_t>(arity)}, wanted, g,
+                                  [&](std::span<const Tensor> a) {
+                                    return [&]<std::size_t... I>(std::index_sequence<I...>) {
+                                      return op.composite(a[I]...);
+                                    }(std::make_index_sequence<static_cast<std::size_t>(arity)>());
+                                  },
+                                  gradients);
+    }
+  }
+};
+
+// What the gradient of each input mentions (bits as in Probe).
+template <class Op>
+inline const auto wanted_values = []<int... I>(std::integer_sequence<int, I...>) {
+  return std::array<unsigned, sizeof...(I)>{mentioned<I, Op>()...};
+}(std::make_integer_sequence<int, Op::arity>());
+
+// The node of an operation on `in`, keeping what the gradients mention.
+template <class Op>
+Ref<OpNode<Op>> make_node(Op op, const Tensor* const* in) {
+  constexpr int n = Op::arity;
+  auto node = Ref<OpNode<Op>>::adopt(new OpNode<Op>(std::move(op)));
+  unsigned keep = 0;
+  for (int i = 0; i < n; ++i) {
+    if (!in[i]->defined()) continue;
+    node->meta[i] = {in[i]->shape(), in[i]->dtype()};
+    if (in[i]->requires_grad()) {
+      if (in[i]->impl()->is_view) detail::check_stale_view(Op::info.name, *in[i]);
+      node->edge[i] = in[i]->edge();
+      keep |= wanted_values<Op>[static_cast<std::size_t>(i)];
+    }
+  }
+  for (int i = 0; i < n; ++i) {
+    if (keep >> i & 1 && in[i]->defined()) node->in[i] = SavedTensor(*in[i]);
+  }
+  node->keeps_output = keep >> n & 1;
+  detail::note_path(*node);
+  return node;
+}
+
+// y was made by this node.
+template <class Op>
+void attach(Ref<OpNode<Op>> node, const Tensor& y) {
+  if (node->keeps_output) node->out = SavedTensor(y.detach());
+  node->out_meta = {y.shape(), y.dtype()};
+  y.impl()->node = std::move(node);
+  y.impl()->requires_grad = true;
+  if constexpr (requires { Op::view; }) {
+    y.impl()->is_view = true;
+    y.impl()->view_version = y.impl()->storage->recorded_changes();
+  }
+}
+
+template <class Op>
+inline constexpr bool records = differentiable<Op> && !IsComposite<Op>;
+// A row that has no gradient must say so.
+template <class Op>
+concept CompleteOp = IsComposite<Op> || !differentiable<Op> || HasJointBackward<Op> || Op::arity < 0 ||
+                     HasVjp<0, Op> || HasVjp<1, Op> || HasVjp<2, Op>;
+
+template <class Op, class... T>
+result_t<Op> run(Op op, const T&... tensors) {
+  static_assert(CompleteOp<Op>, "an operation without a gradient says `differentiable = false`");
+  constexpr int n = sizeof...(T);
+  const Tensor* const in[n] = {&tensors...};
+  for (int i = 0; i < n; ++i) {
+    bool may_be_absent = false;
+    if constexpr (requires { Op::optional; }) may_be_absent = Op::optional >> i & 1;
+    if (!in[i]->defined() && !may_be_absent) [[unlikely]] {
+      detail::fail_undefined(Op::info.name, Op::info.args[static_cast<std::size_t>(i)]);
+    }
+  }
+  if constexpr (IsComposite<Op>) {
+    return op.forward(tensors...);
+  } else {
+    if constexpr (requires { Op::widens_half; }) {
+      if (detail::any_half(in)) {  // computed in float32, rounded once
+        const DType half = [&] {
+          for (auto* t : in)
+            if (t->defined() && is_half(t->dtype())) return t->dtype();
+          return DType::float32;
+        }();
+        auto wide = [](const Tensor& t) { return t.defined() && is_half(t.dtype()) ? to(t, DType::float32) : t; };
+        return to(run(std::move(op), wide(tensors)...), half);
+      }
+    }
+    Tensor y;
+    if constexpr (Op::pointwise) {
+      const auto numbers = detail::numbers_of(op);
+      y = detail::pointwise_forward(detail::traits<Op>(), numbers.data(), in);
+    } else {
+      detail::check_device(Op::info.name, in);
+      y = op.forward(tensors...);
+    }
+    if (autograd::anomaly_mode.load(std::memory_order_relaxed)) [[unlikely]] detail::watch_forward(Op::info.name, y);
+    if constexpr (records<Op>) {
+      if (autograd::grad_enabled && is_floating(y.dtype()) && detail::any_requires_grad(in)) {
+        attach(make_node(std::move(op), in), y);
+      }
+    }
+    return y;
+  }
+}
+
+// x = op(x, others...) written into x's own memory, under the version counter. Returns x.
+template <class Op, class... T>
+const Tensor& run_in_place(Op op, const Tensor& x, const T&... others) {
+  static_assert(Op::pointwise);
+  constexpr int n = 1 + sizeof...(T);
+  const Tensor* const in[n] = {&x, &others...};
+  const bool recorded = autograd::grad_enabled && detail::any_requires_grad(in);
+  detail::check_in_place(Op::info.name, x, recorded);
+  // Saved first, so that a gradient which needs the old value finds a newer version and says so.
+  Tensor before = recorded ? x.detach() : Tensor();
+  if (recorded && x.requires_grad()) {
+    before.impl()->node = x.edge();
+    before.impl()->requires_grad = true;
+  }
+  Ref<OpNode<Op>> node;
+  const Tensor* saved[n] = {&x, &others...};
+  if (recorded) saved[0] = &before;
+  if constexpr (records<Op>) {
+    if (recorded) node = make_node(op, saved);
+  }
+  const auto numbers = detail::numbers_of(op);
+  detail::pointwise_forward(detail::traits<Op>(), numbers.data(), in, &x);
+  x.impl()->storage->bump_version();
+  if (node) attach(std::move(node), x);
+  if (recorded) detail::note_in_place(x);
+  return x;
+}
+
+// The node of an operation on any number of tensors.
+template <class Op>
+struct VariadicNode final : Node {
+  Op op;
+  std::vector<Ref<Node>> edge;
+  std::vector<Shape> shapes;
+  std::vector<DType> dtypes;
+  Meta out_meta;
+
+  VariadicNode(Op o, const std::vector<Tensor>& in, const Tensor& y)
+      : op(std::move(o)), out_meta{y.shape(), y.dtype()} {
+    for (const Tensor& t : in) {
+      if (t.impl()->is_view) detail::check_stale_view(Op::info.name, t);
+      edge.push_back(t.edge());
+      shapes.push_back(t.shape());
+      dtypes.push_back(t.dtype());
+    }
+    n_edges = static_cast<int>(edge.size());
+    edges = edge.data();
+    detail::note_path(*this);
+  }
+  std::string_view name() const override { return Op::info.name; }
+  Shape output_shape() const override { return out_meta.shape; }
+  DType output_dtype() const override { return out_meta.dtype; }
+  void backward(Tensor g, std::span<Tensor> gradients) override {
+    for (std::size_t i = 0; i < edge.size(); ++i) {
+      if (edge[i]) gradients[i] = detail::reduce_to(op.vjp(g, i, shapes), {shapes[i], dtypes[i]});
+    }
+  }
+};
+
+template <class Op>
+result_t<Op> run_variadic(Op op, const std::vector<Tensor>& tensors) {
+  bool wanted = false;
+  for (const Tensor& t : tensors) {
+    if (!t.defined()) detail::fail_undefined(Op::info.name, Op::info.args[0]);
+    wanted |= t.requires_grad();
+  }
+  if constexpr (IsComposite<Op>) {
+    return op.forward(tensors);
+  } else {
+    Tensor y = op.forward(tensors);
+    if (autograd::anomaly_mode.load(std::memory_order_relaxed)) [[unlikely]] detail::watch_forward(Op::info.name, y);
+    if (wanted && autograd::grad_enabled && is_floating(y.dtype())) {
+      y.impl()->node = Ref<Node>::adopt(new VariadicNode<Op>(std::move(op), tensors, y));
+      y.impl()->requires_grad = true;
+    }
+    return y;
+  }
+}
+
+}  // namespace lg

@@ -1,0 +1,51 @@
+// storage.h: the memory that tensors share. Counted; its version rises with every in-place change, so
+// that autograd can tell when a saved tensor is no longer what it was.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "lightgrad/base/memory.h"
+#include "lightgrad/base/ref.h"
+
+namespace lg {
+
+class Storage {
+ public:
+  // `bytes` of fresh memory, aligned to 64. The header and the data are one block.
+  static Ref<Storage> make(std::size_t bytes);
+  // Memory that somebody else owns; `owner` is let go with the last tensor.
+  static Ref<Storage> borrow(void* data, std::size_t bytes, std::shared_ptr<void> owner);
+
+  std::byte* data() const { return data_; }
+  std::size_t bytes() const { return bytes_; }
+  std::uint32_t version() const { return version_.load(std::memory_order_relaxed); }
+  void bump_version() { version_.fetch_add(1, std::memory_order_relaxed); }
+  // Counts the in-place changes that a graph recorded: views made before them no longer know their history.
+  std::uint32_t recorded_changes() const { return recorded_changes_; }
+  void note_recorded_change() { ++recorded_changes_; }
+  bool unique() const { return refs_.load(std::memory_order_acquire) == 1; }
+  bool borrowed() const { return owner_ != nullptr; }
+
+  friend void retain(Storage* s) { s->refs_.fetch_add(1, std::memory_order_relaxed); }
+  friend void release(Storage* s) {
+    if (s->refs_.fetch_sub(1, std::memory_order_acq_rel) == 1) s->destroy();
+  }
+
+ private:
+  static constexpr std::size_t header = 64;
+
+  Storage() = default;
+  void destroy();
+
+  std::atomic<int> refs_{1};
+  std::atomic<std::uint32_t> version_{0};
+  std::uint32_t recorded_changes_ = 0;
+  std::byte* data_ = nullptr;
+  std::size_t bytes_ = 0, block_ = 0;
+  std::shared_ptr<void> owner_;
+};
+
+}  // namespace lg
