@@ -24,8 +24,8 @@ struct Gather {
 };
 void gather(const Gather& g, std::size_t item_size, const void* x, const std::int64_t* index, void* out);
 
-// dst[.., index[.., i, ..], ..] = or += src[.., i, ..]. index is contiguous and has `shape` (rank >= 1); src and dst have
-// at least its sizes, dst except along dim. A stride of 0 in src repeats a value.
+// dst[.., index[.., i, ..], ..] = or += src[.., i, ..]. index is contiguous and has `shape` (rank >= 1); src and
+// dst have at least its sizes, dst except along dim. A stride of 0 in src repeats a value.
 struct Scatter {
   Shape shape;
   int dim;

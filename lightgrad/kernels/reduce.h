@@ -36,8 +36,8 @@ void reduce_var(const T* x, T* y, std::int64_t outer, std::int64_t n, std::int64
 // float, double: log sum exp(x). All -inf (or n = 0) gives -inf, a +inf gives inf.
 template <class T>
 void reduce_logsumexp(const T* x, T* y, std::int64_t outer, std::int64_t n, std::int64_t inner);
-// float, double: (sum |x|^p)^(1/p); p = 0 counts what is not zero, inf and -inf take max and min of |x|. Neither overflows
-// nor underflows on the way. n = 0 gives 0.
+// float, double: (sum |x|^p)^(1/p); p = 0 counts what is not zero, inf and -inf take max and min of |x|.
+// Neither overflows nor underflows on the way. n = 0 gives 0.
 template <class T>
 void reduce_norm(const T* x, T* y, std::int64_t outer, std::int64_t n, std::int64_t inner, double p);
 
