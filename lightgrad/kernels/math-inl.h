@@ -1,8 +1,9 @@
-// math-inl.h: elementary functions on Highway vectors, float32 and float64 from one template. Included inside
-// the per-target region by kernels; knows vectors only, no pointers. Every function keeps NaN, infinities, signed
-// zeros and subnormals, and is within 1 ulp (NormalCdf 2) on targets with and without FMA: where one rounding
-// must not be seen, a value travels as an unevaluated sum hi + lo (Dekker 1971; Muller et al., Handbook of
-// Floating-Point Arithmetic, chapter 4). tests/cpp/test_math.cpp holds the bounds.
+// math-inl.h: elementary functions on Highway vectors, float32 and float64 from one template.
+// Included inside the per-target region by kernels; knows vectors only, no pointers. Every function
+// keeps NaN, infinities, signed zeros and subnormals, and is within 1 ulp (NormalCdf and
+// Softplus 1.5) on targets with and without FMA: where one rounding must not be seen, a value
+// travels as an unevaluated sum hi + lo (Dekker 1971; Muller et al., Handbook of Floating-Point
+// Arithmetic, chapter 4). tests/cpp/test_math.cpp holds the bounds.
 #if defined(LIGHTGRAD_KERNELS_MATH_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef LIGHTGRAD_KERNELS_MATH_INL_H_
 #undef LIGHTGRAD_KERNELS_MATH_INL_H_
@@ -12,8 +13,10 @@
 
 #include <cmath>
 #include <limits>
+#include <type_traits>
 
 #include "hwy/highway.h"
+#include "lightgrad/kernels/math_constants-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace lg {
@@ -22,144 +25,24 @@ namespace math {  // what the functions below are made of
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-// c0 + x (c1 + x (c2 + ...)).
-template <class D, class V, class T>
-HWY_INLINE V Polynomial(D d, V, T c) {
-  return hn::Set(d, static_cast<hn::TFromD<D>>(c));
-}
-template <class D, class V, class T, class... Rest>
-HWY_INLINE V Polynomial(D d, V x, T c, Rest... rest) {
-  return hn::MulAdd(x, Polynomial(d, x, rest...), hn::Set(d, c));
-}
-
-// Polynomials are near-minimax least-squares fits on Chebyshev nodes at 70 digits, each coefficient rounded to
-// the type before the next ones are fitted again; "error" is the largest relative to the function's value.
-template <class T>
-struct Constants;
-
-template <>
-struct Constants<float> {
-  static constexpr int mantissa = 23;
-  static constexpr float shifter = 0x1.8p23f;     // x + shifter: x rounded to an integer, in the low bits
-  static constexpr float ln2_hi = 0x1.62e4p-1f;   // 15 bits, so that n ln2_hi is exact for |n| < 2^9
-  static constexpr float ln2_lo = 0x1.7f7d1cp-20f;
-  static constexpr uint32_t upper_half = 0xfffff000u;   // the 12 leading bits of a significand
-  static constexpr uint32_t sqrt_half = 0x3f3504f3u;    // bits of sqrt(1/2)
-  static constexpr float exp_max = 88.72283935546875f;  // the largest x with finite e^x
-  static constexpr float exp_min = -104.5f;             // e^x rounds to 0; below -150 ln 2
-  static constexpr float expm1_min = -18, tanh_max = 9.5f, cdf_max = 14.5f, erf_max = 6;
-  static constexpr float tiny = 0x1p-26f;   // f(x) = x to the last bit for x + O(x^2)
-  static constexpr float scale_min = -110;  // below this, 2^n goes in two steps
-  static constexpr int scale_step = 64;
-  static constexpr float scale_step_value = 0x1p-63f;
-
-  // (e^r - 1 - r - r^2 / 2) / r^3, |r| <= ln(2)/2; error of r^3 q 2^-28.1.
-  template <class D, class V>
-  static HWY_INLINE V ExpTail(D d, V r) {
-    return Polynomial(d, r, 1.6666515e-01f, 4.1666456e-02f, 8.369235e-03f, 1.3935767e-03f);
-  }
-  // (log((1 + s) / (1 - s)) / s - 2) / z, z = s^2, |s| <= 3 - 2 sqrt(2); error of z R / 2 2^-30.1.
-  template <class D, class V>
-  static HWY_INLINE V LogTail(D d, V z) {
-    return Polynomial(d, z, 6.666678e-01f, 3.9976984e-01f, 2.988487e-01f);
-  }
-  // erf(x) / x - 1, |x| <= 3/4, z = x^2; error 2^-29.2.
-  template <class D, class V>
-  static HWY_INLINE V ErfSmall(D d, V z) {
-    return Polynomial(d, z, 1.2837917e-01f, -3.761262e-01f, 1.1283384e-01f, -2.6834825e-02f,
-                      5.114568e-03f, -6.7503186e-04f);
-  }
-  // (t + 2) e^(t^2/2) Phi(-t) = mills_hi + mills_lo + q MillsTail(q), q = (t - 2)/(t + 2), t <= 14.3; error 2^-27.9.
-  static constexpr float mills_hi = 6.72408e-01f, mills_lo = 2.040782e-08f;
-  template <class D, class V>
-  static HWY_INLINE V MillsTail(D d, V q) {
-    return Polynomial(d, q, -3.3140448e-01f, 2.8797356e-02f, 3.6719408e-02f, -4.695641e-04f,
-                      -6.7344126e-03f, -1.9524009e-03f, 8.229177e-04f, 8.381167e-04f, 1.3436726e-04f,
-                      -1.5020354e-04f, -6.649588e-05f);
-  }
-};
-
-template <>
-struct Constants<double> {
-  static constexpr int mantissa = 52;
-  static constexpr double shifter = 0x1.8p52;
-  static constexpr double ln2_hi = 0x1.62e42feep-1;  // 32 bits; as in fdlibm
-  static constexpr double ln2_lo = 0x1.a39ef35793c76p-33;
-  static constexpr uint64_t upper_half = 0xfffffffff8000000u;   // 26 bits
-  static constexpr uint64_t sqrt_half = 0x3fe6a09e667f3bcdu;
-  static constexpr double exp_max = 709.782712893384;
-  static constexpr double exp_min = -746;
-  static constexpr double expm1_min = -38, tanh_max = 19.5, cdf_max = 39, erf_max = 6;
-  static constexpr double tiny = 0x1p-55;
-  static constexpr double scale_min = -1000;
-  static constexpr int scale_step = 128;
-  static constexpr double scale_step_value = 0x1p-127;
-
-  // Error of r^3 q 2^-61.7.
-  template <class D, class V>
-  static HWY_INLINE V ExpTail(D d, V r) {
-    return Polynomial(d, r, 0.16666666666666685, 0.041666666666666685, 0.00833333333331626,
-                      0.0013888888888872945, 0.00019841269898062216, 2.4801587349805126e-05,
-                      2.755723335804189e-06, 2.7557251368019036e-07, 2.51125147400622e-08,
-                      2.0921891142271783e-09);
-  }
-  // Error of z R / 2 2^-59.4.
-  template <class D, class V>
-  static HWY_INLINE V LogTail(D d, V z) {
-    return Polynomial(d, z, 0.6666666666666737, 0.3999999999939776, 0.28571428745911026,
-                      0.2222219822317957, 0.1818358226929742, 0.15313592519740213,
-                      0.14800555253576078);
-  }
-  // Error 2^-56.1.
-  template <class D, class V>
-  static HWY_INLINE V ErfSmall(D d, V z) {
-    return Polynomial(d, z, 0.1283791670955126, -0.37612638903183715, 0.11283791670952457,
-                      -0.026866170644397135, 0.005223977615060207, -0.0008548326164945169,
-                      0.00012055288608532266, -1.4924172386859078e-05, 1.643032346842748e-06,
-                      -1.593705373303606e-07, 1.1461798298948728e-08);
-  }
-  // t <= 38.7; error 2^-56.8.
-  static constexpr double mills_hi = 0.6724080048926824, mills_lo = 4.568603379873292e-17;
-  template <class D, class V>
-  static HWY_INLINE V MillsTail(D d, V q) {
-    return Polynomial(d, q, -0.33140444238878103, 0.028797360345363107, 0.03671836096892077,
-                      -0.00046959683440988246, -0.0067249070780757165, -0.0019511241602209624,
-                      0.0007851181546820252, 0.0008271989311591183, 0.00020699175243357062,
-                      -0.00011569248228805043, -0.00012855203090009041, -4.60586268286722e-05,
-                      9.681906906576903e-06, 2.172352592847316e-05, 1.2571087893552124e-05,
-                      1.9679337866025396e-06, -2.8569829754335124e-06, -2.8351201079765684e-06,
-                      -1.3455483289616215e-06, -3.5442608972600224e-07, 2.813541990595567e-07,
-                      7.084049610055488e-07, 4.524292068554966e-07, -1.3160581000684757e-07,
-                      -2.575202275798666e-07, -4.6497924756986515e-08, 4.409605751720523e-08,
-                      1.5920810426357958e-08);
-  }
-};
-
-template <class D>
-using ConstantsOf = Constants<hn::TFromD<D>>;
+template <class D> using ConstantsOf = Constants<hn::TFromD<D>>;
 
 // The unevaluated sum hi + lo.
-template <class V>
-struct Two {
-  V hi, lo;
-};
+template <class V> struct Two { V hi, lo; };
 
 // a + b exactly, for |a| >= |b| (or a = 0).
-template <class V>
-HWY_INLINE Two<V> FastTwoSum(V a, V b) {
+template <class V> HWY_INLINE Two<V> FastTwoSum(V a, V b) {
   const V hi = hn::Add(a, b);
   return {hi, hn::Sub(b, hn::Sub(hi, a))};
 }
 
-template <class D, class V>
-HWY_INLINE V UpperHalf(D d, V x) {
+template <class D, class V> HWY_INLINE V UpperHalf(D d, V x) {
   const hn::RebindToUnsigned<D> du;
   return hn::BitCast(d, hn::And(hn::BitCast(du, x), hn::Set(du, ConstantsOf<D>::upper_half)));
 }
 
 // a b - p, exact when p is a b rounded; Dekker's product where there is no FMA.
-template <class D, class V>
-HWY_INLINE V ProductError(D d, V a, V b, V p) {
+template <class D, class V> HWY_INLINE V ProductError(D d, V a, V b, V p) {
 #if HWY_NATIVE_FMA
   (void)d;
   return hn::MulSub(a, b, p);
@@ -171,15 +54,25 @@ HWY_INLINE V ProductError(D d, V a, V b, V p) {
 #endif
 }
 
-// x / y, rounded nearly once: y is divided into 1 only, and the quotient's residual corrects the rest.
-template <class D, class V>
-HWY_INLINE V Divide(D d, Two<V> x, Two<V> y) {
-  const V w = hn::Div(hn::Set(d, 1), y.hi);
+// x - a b, nearly exact when a b is nearly x.
+template <class D, class V> HWY_INLINE V Residual(D d, V x, V a, V b) {
+#if HWY_NATIVE_FMA
+  (void)d;
+  return hn::NegMulAdd(a, b, x);
+#else
+  const V product = hn::Mul(a, b);
+  return hn::Sub(hn::Sub(x, product), ProductError(d, a, b, product));
+#endif
+}
+
+// x / y with w = 1 / y.hi: the quotient's residual corrects it, so that it is rounded nearly once.
+template <class D, class V> HWY_INLINE V Divide(D d, Two<V> x, Two<V> y, V w) {
   const V quotient = hn::Mul(x.hi, w);
-  // x.hi - quotient y.hi, by way of the exact product error
-  const V product = hn::Mul(quotient, y.hi);
-  const V residual = hn::Sub(hn::Sub(x.hi, product), ProductError(d, quotient, y.hi, product));
-  return hn::MulAdd(w, hn::Add(residual, hn::NegMulAdd(quotient, y.lo, x.lo)), quotient);
+  const V lo = hn::NegMulAdd(quotient, y.lo, x.lo);
+  return hn::MulAdd(w, hn::Add(Residual(d, x.hi, quotient, y.hi), lo), quotient);
+}
+template <class D, class V> HWY_INLINE V Divide(D d, Two<V> x, Two<V> y) {
+  return Divide(d, x, y, hn::Div(hn::Set(d, 1), y.hi));
 }
 
 template <class D, class V>
@@ -189,15 +82,13 @@ HWY_INLINE V Clamp(D d, V x, hn::TFromD<D> max) {  // min(x, max) that keeps NaN
 }
 
 // x = n ln2 + r: e^x = 2^n (1 + r + tail), r exact.
-template <class V>
-struct ExpParts {
+template <class V> struct ExpParts {
   V shifted, n, r, tail;  // the low bits of `shifted` are n
 };
 
-// e^(x + lo), |lo| small against x; Cody and Waite's reduction. With `precise` the roundings of r^2 / 2 go into
-// the tail too, for e^x - 1, where 1 is gone and they are seen.
-template <bool precise = false, class D, class V>
-HWY_INLINE ExpParts<V> ExpReduce(D d, V x, V lo) {
+// e^(x + lo), |lo| small against x; Cody and Waite's reduction. With `precise` the roundings of r^2
+// / 2 go into the tail too, for e^x - 1, where 1 is gone and they are seen.
+template <bool precise = false, class D, class V> HWY_INLINE ExpParts<V> ExpReduce(D d, V x, V lo) {
   using C = ConstantsOf<D>;
   const V shifter = hn::Set(d, C::shifter), half = hn::Set(d, 0.5);
   const V shifted = hn::MulAdd(hn::Add(x, lo), hn::Set(d, 1.44269504088896340736), shifter);
@@ -216,88 +107,110 @@ HWY_INLINE ExpParts<V> ExpReduce(D d, V x, V lo) {
   }
 }
 
-// 2^(n + bias) for n in the low bits of `shifted`, a normal number.
-template <class D, class V>
-HWY_INLINE V PowerOfTwo(D d, V shifted, int bias = 0) {
-  using C = ConstantsOf<D>;
+// Bits of 2^bias.
+template <class T> constexpr T power_bits(int bias) {
+  using F = std::conditional_t<sizeof(T) == 4, float, double>;
+  return static_cast<T>(std::numeric_limits<F>::max_exponent - 1 + bias) << Constants<F>::mantissa;
+}
+
+// 2^n times the power of two whose bits are given, for n in the low bits of `shifted`.
+template <class D, class V, class U> HWY_INLINE V PowerOfTwo(D d, V shifted, U bits) {
   const hn::RebindToUnsigned<D> du;
-  using TU = hn::TFromD<decltype(du)>;
-  const TU one = static_cast<TU>(std::numeric_limits<hn::TFromD<D>>::max_exponent - 1 + bias) << C::mantissa;
-  return hn::BitCast(d, hn::Add(hn::ShiftLeft<C::mantissa>(hn::BitCast(du, shifted)), hn::Set(du, one)));
+  return hn::BitCast(
+      d, hn::Add(hn::ShiftLeft<ConstantsOf<D>::mantissa>(hn::BitCast(du, shifted)), bits));
+}
+template <int bias = 0, class D, class V> HWY_INLINE V PowerOfTwo(D d, V shifted) {
+  const hn::RebindToUnsigned<D> du;
+  return PowerOfTwo(d, shifted, hn::Set(du, power_bits<hn::TFromD<decltype(du)>>(bias)));
 }
 
 // y 2^n for y about 1, gradually down to 0: the last product alone rounds.
-template <class D, class V>
-HWY_INLINE V Scale(D d, V y, const ExpParts<V>& e) {
+template <class D, class V> HWY_INLINE V Scale(D d, V y, const ExpParts<V>& e) {
   using C = ConstantsOf<D>;
+  const hn::RebindToUnsigned<D> du;
+  using TU = hn::TFromD<decltype(du)>;
   const auto low = hn::Lt(e.n, hn::Set(d, C::scale_min));
-  const V power = hn::IfThenElse(low, PowerOfTwo(d, e.shifted, C::scale_step - 1), PowerOfTwo(d, e.shifted, -1));
-  return hn::Mul(hn::Mul(y, power), hn::IfThenElse(low, hn::Set(d, C::scale_step_value), hn::Set(d, 2)));
+  const V step = hn::IfThenElse(low, hn::BitCast(d, hn::Set(du, power_bits<TU>(C::scale_step - 1))),
+                                hn::Set(d, 0.5));
+  const V power = PowerOfTwo(d, e.shifted, hn::BitCast(du, step));
+  return hn::Mul(hn::Mul(y, power),
+                 hn::IfThenElse(low, hn::Set(d, C::scale_step_value), hn::Set(d, 2)));
 }
 
-template <class D, class V>
-HWY_INLINE Two<V> Significand(D d, const ExpParts<V>& e) {  // 1 + r + tail
-  const Two<V> s = FastTwoSum(hn::Set(d, 1), e.r);
+// 1 + r + tail. In float32 the rounding of r + tail, at most a quarter ulp, is left in for speed.
+template <class D, class V> HWY_INLINE Two<V> Significand(D d, const ExpParts<V>& e) {
+  const V one = hn::Set(d, 1);
+  if constexpr (sizeof(hn::TFromD<D>) == 4) return FastTwoSum(one, hn::Add(e.r, e.tail));
+  const Two<V> s = FastTwoSum(one, e.r);
   return FastTwoSum(s.hi, hn::Add(s.lo, e.tail));
 }
 
 // (e^x - 1) / 2 for expm1_min <= x <= exp_max, relatively exact near 0 too.
-template <class D, class V>
-HWY_INLINE Two<V> HalfExpm1(D d, V x) {
+template <class D, class V> HWY_INLINE Two<V> HalfExpm1(D d, V x) {
   const ExpParts<V> e = ExpReduce<true>(d, x, hn::Zero(d));
-  const V power = PowerOfTwo(d, e.shifted, -1), half = hn::Set(d, 0.5);
+  const V power = PowerOfTwo<-1>(d, e.shifted), half = hn::Set(d, 0.5);
   const V base = hn::Sub(power, half);
   const V base_lo = hn::Sub(hn::Sub(power, base), half);
   const Two<V> s = FastTwoSum(base, hn::Mul(power, e.r));
   return FastTwoSum(s.hi, hn::Add(hn::MulAdd(power, e.tail, s.lo), base_lo));
 }
 
-// Phi(-t) = e^(hi + lo) g(t), where hi + lo = -t^2 / 2, g = P(q) / (t + 2): the scaled tail of the normal
-// distribution, by a polynomial in q = (t - 2)/(t + 2), which maps [0, inf) to [-1, 1).
-template <class D, class V>
-HWY_INLINE V NormalTail(D d, V t, V hi, V lo) {
+// Phi(-t) = e^(hi + lo) g(t), where hi + lo = -t^2 / 2, g = P(q) / (t + 2): the scaled tail of the
+// normal distribution, by a polynomial in q = (t - 2)/(t + 2), which maps [0, inf) to [-1, 1).
+template <class D, class V> HWY_INLINE V NormalTail(D d, V t, V hi, V lo) {
   using C = ConstantsOf<D>;
   const ExpParts<V> e = ExpReduce(d, hi, lo);
   const Two<V> power = Significand(d, e);
   const V two = hn::Set(d, 2);
-  const V sum = hn::Add(t, two), above = hn::Max(t, two), below = hn::Min(t, two);
-  const V sum_lo = hn::Sub(below, hn::Sub(sum, above));
-  const V q = hn::Div(hn::Sub(t, two), sum);
-  Two<V> p = FastTwoSum(hn::Set(d, C::mills_hi), hn::Mul(q, C::MillsTail(d, q)));
-  p.lo = hn::Add(p.lo, hn::Set(d, C::mills_lo));
+  const Two<V> sum =
+      FastTwoSum(two, t);  // exact for t > 2 also: 2 is a multiple of the sum's last bit
+  const V w = hn::Div(hn::Set(d, 1), sum.hi);
+  const V difference = hn::Sub(t, two), q = hn::Mul(difference, w);
+  const V q_lo = hn::Mul(w, hn::NegMulAdd(q, sum.lo, Residual(d, difference, q, sum.hi)));
+  const V slope = hn::Set(d, C::mills_slope), linear = hn::Mul(q, slope);
+  Two<V> p = FastTwoSum(hn::Set(d, C::mills_hi), linear);
+  const V p_lo = hn::Add(ProductError(d, q, slope, linear), hn::Set(d, C::mills_lo));
+  p.lo = hn::Add(p.lo, hn::MulAdd(hn::Mul(q, q), C::MillsTail(d, q), p_lo));
+  p.lo = hn::MulAdd(q_lo, hn::Set(d, -0.25), p.lo);  // P' = -0.3 to -0.2
   const V x = hn::Mul(p.hi, power.hi);
-  const V x_lo = hn::Add(ProductError(d, p.hi, power.hi, x), hn::MulAdd(p.hi, power.lo, hn::Mul(p.lo, power.hi)));
-  return Scale(d, Divide(d, Two<V>{x, x_lo}, Two<V>{sum, sum_lo}), e);
+  const V x_lo = hn::Add(ProductError(d, p.hi, power.hi, x),
+                         hn::MulAdd(p.hi, power.lo, hn::Mul(p.lo, power.hi)));
+  return Scale(d, Divide(d, Two<V>{x, x_lo}, sum, w), e);
 }
 
-// x^2 = hi + lo for the exponent of a Gaussian: hi is the square of x's upper half, exact without FMA.
-template <class D, class V>
-HWY_INLINE Two<V> Square(D d, V x) {
+// x^2 = hi + lo for the exponent of a Gaussian; without FMA, hi is the exact square of x's upper
+// half.
+template <class D, class V> HWY_INLINE Two<V> Square(D d, V x) {
+#if HWY_NATIVE_FMA
+  const V hi = hn::Mul(x, x);
+  return {hi, ProductError(d, x, x, hi)};
+#else
   const V upper = UpperHalf(d, x);
   return {hn::Mul(upper, upper), hn::Mul(hn::Sub(x, upper), hn::Add(x, upper))};
+#endif
 }
 
 // x = 2^k (1 + f), sqrt(1/2) <= 1 + f < sqrt(2), for normal positive x.
-template <class D, class V>
-HWY_INLINE void LogReduce(D d, V x, V& k, V& f) {
+template <class D, class V> HWY_INLINE void LogReduce(D d, V x, V& k, V& f) {
   using C = ConstantsOf<D>;
   const hn::RebindToUnsigned<D> du;
   using TU = hn::TFromD<decltype(du)>;
-  const TU one = static_cast<TU>(std::numeric_limits<hn::TFromD<D>>::max_exponent - 1) << C::mantissa;
+  constexpr TU one = power_bits<TU>(0);
   const auto bits = hn::Add(hn::BitCast(du, x), hn::Set(du, one - C::sqrt_half));
   const auto low = hn::Set(du, (TU{1} << C::mantissa) - 1);
-  f = hn::Sub(hn::BitCast(d, hn::Add(hn::And(bits, low), hn::Set(du, C::sqrt_half))), hn::Set(d, 1));
+  f = hn::Sub(hn::BitCast(d, hn::Add(hn::And(bits, low), hn::Set(du, C::sqrt_half))),
+              hn::Set(d, 1));
   // The exponent as the low bits of 2^mantissa, because AVX2 cannot convert int64 to double.
   const TU mantissa_power = (static_cast<TU>(C::mantissa) << C::mantissa) + one;
   const auto exponent = hn::Or(hn::ShiftRight<C::mantissa>(bits), hn::Set(du, mantissa_power));
-  const hn::TFromD<D> offset = static_cast<hn::TFromD<D>>((TU{1} << C::mantissa) + (one >> C::mantissa));
+  const hn::TFromD<D> offset =
+      static_cast<hn::TFromD<D>>((TU{1} << C::mantissa) + (one >> C::mantissa));
   k = hn::Sub(hn::BitCast(d, exponent), hn::Set(d, offset));
 }
 
-// k ln2 + log(1 + f) + c, c a small correction; fdlibm's arrangement (Sun, 1993): with s = f / (2 + f),
-// log(1 + f) = f - (f^2/2 - s (f^2/2 + R(s^2))).
-template <class D, class V>
-HWY_INLINE V LogCombine(D d, V k, V f, V c) {
+// k ln2 + log(1 + f) + c, c a small correction; fdlibm's arrangement (Sun, 1993): with s = f / (2 +
+// f), log(1 + f) = f - (f^2/2 - s (f^2/2 + R(s^2))).
+template <class D, class V> HWY_INLINE V LogCombine(D d, V k, V f, V c) {
   using C = ConstantsOf<D>;
   const V s = hn::Div(f, hn::Add(hn::Set(d, 2), f)), z = hn::Mul(s, s);
   const V half_square = hn::Mul(hn::Mul(hn::Set(d, 0.5), f), f);
@@ -307,10 +220,10 @@ HWY_INLINE V LogCombine(D d, V k, V f, V c) {
 }
 
 // log(1 + x + lo) for finite x > -1, |lo| below x's last bit.
-template <class D, class V>
-HWY_INLINE V Log1pOf(D d, V x, V lo) {
+template <class D, class V> HWY_INLINE V Log1pOf(D d, V x, V lo) {
   const V one = hn::Set(d, 1), u = hn::Add(one, x);
-  const V above = hn::IfThenElse(hn::Gt(x, one), x, one), below = hn::IfThenElse(hn::Gt(x, one), one, x);
+  const V above = hn::IfThenElse(hn::Gt(x, one), x, one),
+          below = hn::IfThenElse(hn::Gt(x, one), one, x);
   V k, f;
   LogReduce(d, u, k, f);
   const auto direct = hn::Eq(k, hn::Zero(d));  // 1 + x needs no scaling: f is x itself
@@ -319,18 +232,17 @@ HWY_INLINE V Log1pOf(D d, V x, V lo) {
 }
 
 // y = log(x), where that is not an ordinary number: 0 -> -inf, inf -> inf, negative and NaN -> NaN.
-template <class D, class V>
-HWY_INLINE V LogSpecial(D d, V x, V y) {
+template <class D, class V> HWY_INLINE V LogSpecial(D d, V x, V y) {
   using T = hn::TFromD<D>;
   const V inf = hn::Set(d, std::numeric_limits<T>::infinity());
   const V nan = hn::Set(d, std::numeric_limits<T>::quiet_NaN());
-  const V special = hn::IfThenElse(hn::Eq(x, inf), inf, hn::IfThenElse(hn::Eq(x, hn::Zero(d)), hn::Neg(inf), nan));
+  const V special = hn::IfThenElse(hn::Eq(x, inf), inf,
+                                   hn::IfThenElse(hn::Eq(x, hn::Zero(d)), hn::Neg(inf), nan));
   return hn::IfThenElse(hn::And(hn::Gt(x, hn::Zero(d)), hn::Lt(x, inf)), y, special);
 }
 
 // f(lane) for each lane: the few functions for which libm is both right and rare.
-template <class D, class V, class F>
-HWY_INLINE V EachLane(D d, V x, V y, F f) {
+template <class D, class V, class F> HWY_INLINE V EachLane(D d, V x, V y, F f) {
   using T = hn::TFromD<D>;
   HWY_ALIGN T a[hn::MaxLanes(D())];
   HWY_ALIGN T b[hn::MaxLanes(D())];
@@ -340,28 +252,44 @@ HWY_INLINE V EachLane(D d, V x, V y, F f) {
   return hn::Load(d, a);
 }
 
+// float64 to float32, rounded once and to infinity where it is too large: Highway's portable
+// targets saturate.
+template <class DF, class V> HWY_INLINE hn::Vec<DF> Demote(DF df, V x) {
+#if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
+  const hn::Rebind<double, DF> dd;
+  double wide[hn::MaxLanes(DF())];
+  float narrow[hn::MaxLanes(DF())];
+  hn::StoreU(x, dd, wide);
+  for (size_t i = 0; i < hn::Lanes(df); ++i) narrow[i] = static_cast<float>(wide[i]);
+  return hn::LoadU(df, narrow);
+#else
+  return hn::DemoteTo(df, x);
+#endif
+}
+
 // A float32 function by way of float64: f(dd, x, y) on each half.
-template <class D, class V, class F>
-HWY_INLINE V InDouble(D d, V x, V y, F f) {
+template <class D, class V, class F> HWY_INLINE V InDouble(D d, V x, V y, F f) {
 #if HWY_TARGET != HWY_SCALAR
   if constexpr (hn::MaxLanes(D()) > 1) {
     const hn::Half<D> dh;
     const hn::Rebind<double, decltype(dh)> dd;
-    const auto lower = f(dd, hn::PromoteTo(dd, hn::LowerHalf(dh, x)), hn::PromoteTo(dd, hn::LowerHalf(dh, y)));
-    const auto upper = f(dd, hn::PromoteTo(dd, hn::UpperHalf(dh, x)), hn::PromoteTo(dd, hn::UpperHalf(dh, y)));
-    return hn::Combine(d, hn::DemoteTo(dh, upper), hn::DemoteTo(dh, lower));
+    const auto lower =
+        f(dd, hn::PromoteTo(dd, hn::LowerHalf(dh, x)), hn::PromoteTo(dd, hn::LowerHalf(dh, y)));
+    const auto upper =
+        f(dd, hn::PromoteTo(dd, hn::UpperHalf(dh, x)), hn::PromoteTo(dd, hn::UpperHalf(dh, y)));
+    return hn::Combine(d, Demote(dh, upper), Demote(dh, lower));
   } else
 #endif
   {
     const hn::Rebind<double, D> dd;
-    return hn::DemoteTo(d, f(dd, hn::PromoteTo(dd, x), hn::PromoteTo(dd, y)));
+    return Demote(d, f(dd, hn::PromoteTo(dd, x), hn::PromoteTo(dd, y)));
   }
 }
 
-// sin(x + quadrant pi/2) in float64, good for float32: |x| < 2^20; pi/2 in two parts, of which the first has
-// 33 bits (fdlibm's), so that n pi/2 is exact to 2^-67. Errors of the polynomials 2^-37.4 and 2^-43.6.
-template <class D, class V>
-HWY_INLINE V SinReduced(D d, V x, uint64_t quadrant) {
+// sin(x + quadrant pi/2) in float64, good for float32: |x| < 2^20; pi/2 in two parts, of which the
+// first has 33 bits (fdlibm's), so that n pi/2 is exact to 2^-67. Errors of the polynomials 2^-37.4
+// and 2^-43.6.
+template <class D, class V> HWY_INLINE V SinReduced(D d, V x, uint64_t quadrant) {
   const hn::RebindToUnsigned<D> du;
   const V shifter = hn::Set(d, Constants<double>::shifter);
   const V shifted = hn::MulAdd(x, hn::Set(d, 0.63661977236758134308), shifter);
@@ -369,10 +297,10 @@ HWY_INLINE V SinReduced(D d, V x, uint64_t quadrant) {
   const V r = hn::NegMulAdd(n, hn::Set(d, 6.07710050650619224932e-11),
                             hn::NegMulAdd(n, hn::Set(d, 1.57079632673412561417), x));
   const V z = hn::Mul(r, r);
-  const V sin = hn::Mul(r, Polynomial(d, z, 1.0, -0.16666666640087394, 0.008333329245030394, -0.00019839297028713374,
-                                      2.718000603890892e-06));
-  const V cos = Polynomial(d, z, 1.0, -0.4999999999947383, 0.041666666551427464, -0.0013888880573328663,
-                           2.479894552442664e-05, -2.7173840487964007e-07);
+  const V sin = hn::Mul(r, Polynomial(d, z, 1.0, -0.16666666640087394, 0.008333329245030394,
+                                      -0.00019839297028713374, 2.718000603890892e-06));
+  const V cos = Polynomial(d, z, 1.0, -0.4999999999947383, 0.041666666551427464,
+                           -0.0013888880573328663, 2.479894552442664e-05, -2.7173840487964007e-07);
   const auto turn = hn::Add(hn::BitCast(du, shifted), hn::Set(du, quadrant));
   const auto odd = hn::Eq(hn::And(turn, hn::Set(du, uint64_t{1})), hn::Set(du, uint64_t{1}));
   const auto sign = hn::ShiftLeft<62>(hn::And(turn, hn::Set(du, uint64_t{2})));
@@ -380,8 +308,7 @@ HWY_INLINE V SinReduced(D d, V x, uint64_t quadrant) {
   return hn::BitCast(d, hn::Xor(hn::BitCast(du, y), sign));
 }
 
-template <class D, class V>
-HWY_INLINE V SinOrCos(D d, V x, bool cosine) {
+template <class D, class V> HWY_INLINE V SinOrCos(D d, V x, bool cosine) {
   const auto libm = [cosine](double v, double) { return cosine ? std::cos(v) : std::sin(v); };
   if constexpr (sizeof(hn::TFromD<D>) == 8) {
     return EachLane(d, x, x, libm);
@@ -390,14 +317,15 @@ HWY_INLINE V SinOrCos(D d, V x, bool cosine) {
     if (HWY_UNLIKELY(!hn::AllTrue(d, small))) {  // NaN too
       return EachLane(d, x, x, [&](float v, float) { return static_cast<float>(libm(v, v)); });
     }
-    return InDouble(d, x, x, [cosine](auto dd, auto v, auto) HWY_ATTR { return SinReduced(dd, v, cosine ? 1 : 0); });
+    return InDouble(d, x, x, [cosine](auto dd, auto v, auto) HWY_ATTR {
+      return SinReduced(dd, v, cosine ? 1 : 0);
+    });
   }
 }
 
 }  // namespace math
 
-template <class D, class V>
-HWY_INLINE V Exp(D d, V x) {
+template <class D, class V> HWY_INLINE V Exp(D d, V x) {
   namespace hn = hwy::HWY_NAMESPACE;
   using C = math::ConstantsOf<D>;
   const auto e = math::ExpReduce(d, x, hn::Zero(d));
@@ -408,8 +336,7 @@ HWY_INLINE V Exp(D d, V x) {
 }
 
 // e^x - 1
-template <class D, class V>
-HWY_INLINE V Expm1(D d, V x) {
+template <class D, class V> HWY_INLINE V Expm1(D d, V x) {
   namespace hn = hwy::HWY_NAMESPACE;
   using C = math::ConstantsOf<D>;
   const auto h = math::HalfExpm1(d, x);
@@ -420,13 +347,13 @@ HWY_INLINE V Expm1(D d, V x) {
   return hn::IfThenElse(hn::Lt(hn::Abs(x), hn::Set(d, C::tiny)), x, y);
 }
 
-template <class D, class V>
-HWY_INLINE V Log(D d, V x) {
+template <class D, class V> HWY_INLINE V Log(D d, V x) {
   namespace hn = hwy::HWY_NAMESPACE;
   using T = hn::TFromD<D>;
   constexpr int shift = math::ConstantsOf<D>::mantissa + 2;
   const auto subnormal = hn::Lt(x, hn::Set(d, std::numeric_limits<T>::min()));
-  const V normal = hn::IfThenElse(subnormal, hn::Mul(x, hn::Set(d, static_cast<T>(int64_t{1} << shift))), x);
+  const V normal =
+      hn::IfThenElse(subnormal, hn::Mul(x, hn::Set(d, static_cast<T>(int64_t{1} << shift))), x);
   V k, f;
   math::LogReduce(d, normal, k, f);
   k = hn::Sub(k, hn::IfThenElseZero(subnormal, hn::Set(d, shift)));
@@ -434,27 +361,19 @@ HWY_INLINE V Log(D d, V x) {
 }
 
 // log(1 + x)
-template <class D, class V>
-HWY_INLINE V Log1p(D d, V x) {
+template <class D, class V> HWY_INLINE V Log1p(D d, V x) {
   namespace hn = hwy::HWY_NAMESPACE;
   const V y = math::Log1pOf(d, x, hn::Zero(d));
   const auto tiny = hn::Lt(hn::Abs(x), hn::Set(d, math::ConstantsOf<D>::tiny));
   return hn::IfThenElse(tiny, x, math::LogSpecial(d, hn::Add(x, hn::Set(d, 1)), y));
 }
 
-template <class D, class V>
-HWY_INLINE V Sin(D d, V x) {
-  return math::SinOrCos(d, x, false);
-}
+template <class D, class V> HWY_INLINE V Sin(D d, V x) { return math::SinOrCos(d, x, false); }
 
-template <class D, class V>
-HWY_INLINE V Cos(D d, V x) {
-  return math::SinOrCos(d, x, true);
-}
+template <class D, class V> HWY_INLINE V Cos(D d, V x) { return math::SinOrCos(d, x, true); }
 
 // With h = (e^(2|x|) - 1) / 2: tanh |x| = h / (h + 1).
-template <class D, class V>
-HWY_INLINE V Tanh(D d, V x) {
+template <class D, class V> HWY_INLINE V Tanh(D d, V x) {
   namespace hn = hwy::HWY_NAMESPACE;
   using C = math::ConstantsOf<D>;
   const V a = math::Clamp(d, hn::Abs(x), C::tanh_max);
@@ -467,26 +386,26 @@ HWY_INLINE V Tanh(D d, V x) {
   return hn::IfThenElse(hn::Lt(a, hn::Set(d, C::tiny)), x, hn::CopySign(y, x));
 }
 
-// 1 / (1 + e^-x): with E = e^-|x|, E / (1 + E) on the left and 1 / (1 + E) on the right, the left scaled last,
-// so that its tail is right down to subnormals.
-template <class D, class V>
-HWY_INLINE V Sigmoid(D d, V x) {
+// 1 / (1 + e^-x): with E = e^-|x|, E / (1 + E) on the left and 1 / (1 + E) on the right, the left
+// scaled last, so that its tail is right down to subnormals.
+template <class D, class V> HWY_INLINE V Sigmoid(D d, V x) {
   namespace hn = hwy::HWY_NAMESPACE;
   using C = math::ConstantsOf<D>;
   const V a = math::Clamp(d, hn::Abs(x), -C::exp_min), one = hn::Set(d, 1);
   const auto e = math::ExpReduce(d, hn::Neg(a), hn::Zero(d));
   const auto m = math::Significand(d, e);
-  const V power = hn::IfThenZeroElse(hn::Lt(e.n, hn::Set(d, C::scale_min)), math::PowerOfTwo(d, e.shifted));
+  const V power =
+      hn::IfThenZeroElse(hn::Lt(e.n, hn::Set(d, C::scale_min)), math::PowerOfTwo(d, e.shifted));
   auto sum = math::FastTwoSum(one, hn::Mul(power, m.hi));
   sum.lo = hn::MulAdd(power, m.lo, sum.lo);
   const auto left = hn::Lt(x, hn::Zero(d));
-  const V y = math::Divide(d, math::Two<V>{hn::IfThenElse(left, m.hi, one), hn::IfThenElseZero(left, m.lo)}, sum);
+  const V y = math::Divide(
+      d, math::Two<V>{hn::IfThenElse(left, m.hi, one), hn::IfThenElseZero(left, m.lo)}, sum);
   return hn::IfThenElse(left, math::Scale(d, y, e), y);
 }
 
 // Phi(x) = erfc(-x / sqrt(2)) / 2
-template <class D, class V>
-HWY_INLINE V NormalCdf(D d, V x) {
+template <class D, class V> HWY_INLINE V NormalCdf(D d, V x) {
   namespace hn = hwy::HWY_NAMESPACE;
   const V t = math::Clamp(d, hn::Abs(x), math::ConstantsOf<D>::cdf_max), half = hn::Set(d, -0.5);
   const auto square = math::Square(d, t);
@@ -495,22 +414,20 @@ HWY_INLINE V NormalCdf(D d, V x) {
 }
 
 // Small |x|: x + x P(x^2); else 1 - 2 Phi(-sqrt(2) |x|).
-template <class D, class V>
-HWY_INLINE V Erf(D d, V x) {
+template <class D, class V> HWY_INLINE V Erf(D d, V x) {
   namespace hn = hwy::HWY_NAMESPACE;
   using C = math::ConstantsOf<D>;
   const V a = math::Clamp(d, hn::Abs(x), C::erf_max);
   const V small = hn::MulAdd(a, C::ErfSmall(d, hn::Mul(a, a)), a);
   const auto square = math::Square(d, a);
-  const V tail = math::NormalTail(d, hn::Mul(a, hn::Set(d, 1.41421356237309504880)), hn::Neg(square.hi),
-                                  hn::Neg(square.lo));
+  const V tail = math::NormalTail(d, hn::Mul(a, hn::Set(d, 1.41421356237309504880)),
+                                  hn::Neg(square.hi), hn::Neg(square.lo));
   const V large = hn::NegMulAdd(hn::Set(d, 2), tail, hn::Set(d, 1));
-  return hn::CopySign(hn::IfThenElse(hn::Lt(a, hn::Set(d, 0.75)), small, large), x);
+  return hn::CopySign(hn::IfThenElse(hn::Lt(a, hn::Set(d, 0.78)), small, large), x);
 }
 
 // log(1 + e^x) = max(x, 0) + log(1 + e^-|x|)
-template <class D, class V>
-HWY_INLINE V Softplus(D d, V x) {
+template <class D, class V> HWY_INLINE V Softplus(D d, V x) {
   namespace hn = hwy::HWY_NAMESPACE;
   using C = math::ConstantsOf<D>;
   const V a = math::Clamp(d, hn::Abs(x), -C::exp_min);
@@ -523,25 +440,30 @@ HWY_INLINE V Softplus(D d, V x) {
   return hn::IfThenElse(hn::Gt(x, hn::Zero(d)), hn::Add(x, y), y);
 }
 
-// x^y as IEEE 754 and PyTorch have it. float32: e^(y log|x|) in float64, whose error is below 2^-44.
-template <class D, class V>
-HWY_INLINE V Pow(D d, V x, V y) {
+// x^y as IEEE 754 and PyTorch have it. float32: e^(y log|x|) in float64, whose error is below
+// 2^-44.
+template <class D, class V> HWY_INLINE V Pow(D d, V x, V y) {
   namespace hn = hwy::HWY_NAMESPACE;
   using T = hn::TFromD<D>;
   if constexpr (sizeof(T) == 8) {
     return math::EachLane(d, x, y, [](double a, double b) { return std::pow(a, b); });
   } else {
-    const V one = hn::Set(d, 1), zero = hn::Zero(d), a = hn::Abs(x), half_y = hn::Mul(y, hn::Set(d, 0.5f));
+    const V one = hn::Set(d, 1), zero = hn::Zero(d), a = hn::Abs(x),
+            half_y = hn::Mul(y, hn::Set(d, 0.5f));
     V p = math::InDouble(d, a, y, [](auto dd, auto u, auto v) HWY_ATTR {
       return HWY_NAMESPACE::Exp(dd, hn::Mul(v, HWY_NAMESPACE::Log(dd, u)));
     });
-    p = hn::IfThenElse(hn::Eq(a, one), hn::IfThenElse(hn::Eq(y, y), one, y), p);  // 1^inf and (-1)^inf are 1
-    // Integers from 2^24 on are even, infinity included; half of one is an integer, and of an odd one not.
+    p = hn::IfThenElse(hn::Eq(a, one), hn::IfThenElse(hn::Eq(y, y), one, y),
+                       p);  // 1^inf and (-1)^inf are 1
+    // Integers from 2^24 on are even, infinity included; half of one is an integer, and of an odd
+    // one not.
     const auto whole = hn::Eq(hn::Floor(y), y);
     const auto odd = hn::AndNot(hn::Eq(hn::Floor(half_y), half_y), whole);
     p = hn::IfThenElse(odd, hn::CopySign(p, x), p);
-    const auto ordinary = hn::And(hn::Lt(x, zero), hn::Gt(x, hn::Set(d, -std::numeric_limits<T>::infinity())));
-    p = hn::IfThenElse(hn::AndNot(whole, ordinary), hn::Set(d, std::numeric_limits<T>::quiet_NaN()), p);
+    const auto ordinary =
+        hn::And(hn::Lt(x, zero), hn::Gt(x, hn::Set(d, -std::numeric_limits<T>::infinity())));
+    p = hn::IfThenElse(hn::AndNot(whole, ordinary), hn::Set(d, std::numeric_limits<T>::quiet_NaN()),
+                       p);
     return hn::IfThenElse(hn::Or(hn::Eq(y, zero), hn::Eq(x, one)), one, p);
   }
 }
