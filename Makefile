@@ -1,0 +1,79 @@
+# The commands of the house. Each brings what it needs: `make train` and `make test` work in a fresh clone on a
+# machine with make, git and python3. Everything made lies in build/ and .venv/.
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.PHONY: train test check format tidy bench docs sanitize setup build stage python clean help
+
+PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PATH
+PYTHON := .venv/bin/python
+JOBS ?= $(shell nproc)
+export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
+SANITIZERS ?= asan ubsan tsan
+STAGE := $(CURDIR)/build/stage
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+train: build  ## build and run examples/micro_gpt
+	build/examples/micro_gpt
+
+test: build stage python  ## everything: C++ tests, a program that uses the installed library, Python tests
+	ctest --preset release -j $(JOBS) --progress
+	cmake -S tests/consumer -B build/consumer -G Ninja -DCMAKE_BUILD_TYPE=Release \
+	  -DCMAKE_PREFIX_PATH=$(STAGE) $(QUIET)
+	cmake --build build/consumer
+	build/consumer/consumer
+	$(PYTHON) -m pytest
+
+check: setup-check  ## format, lint, layers, sizes, names, stale paths in the documentation
+	@tools/cpp_files.sh | xargs -r clang-format --dry-run -Werror
+	@ruff check .
+	@ruff format --check .
+	@python3 tools/check_layers.py
+	@python3 tools/check_sizes.py
+	@python3 tools/check_names.py
+	@python3 tools/check_docs.py
+
+format: setup-check  ## clang-format and ruff over everything
+	@tools/cpp_files.sh | xargs -r clang-format -i
+	@ruff check --fix --quiet . ; ruff format --quiet .
+
+tidy: build setup-check  ## clang-tidy (slow)
+	@git ls-files -co --exclude-standard 'lightgrad/*.cpp' | xargs -P $(JOBS) -n 1 clang-tidy -p build --quiet
+
+bench: build python  ## the benchmarks; those against PyTorch need it in .venv
+	cmake --preset release -DLIGHTGRAD_BUILD_BENCHMARKS=ON $(QUIET)
+	cmake --build --preset release
+	$(PYTHON) benchmarks/run.py
+
+docs: build python  ## pictures and generated pages
+	@tools/setup.sh docs
+	@set -e; for script in docs/*.py; do [ ! -e "$$script" ] || $(PYTHON) "$$script"; done
+
+sanitize: setup  ## the C++ tests under each of $(SANITIZERS)
+	@set -e; for preset in $(SANITIZERS); do tools/sanitize.sh $$preset; done
+
+# The steps. -----------------------------------------------------------------------------------------------------------
+QUIET := --log-level=NOTICE
+
+setup:
+	@tools/setup.sh
+
+setup-check:
+	@tools/setup.sh check
+
+build: setup
+	@cmake --preset release $(QUIET)
+	@cmake --build --preset release
+
+stage: build
+	@cmake --install build --prefix $(STAGE) --component cpp >/dev/null
+
+# The extension is built on the staged library, so the engine is compiled once.
+python: stage
+	CMAKE_ARGS="-DLIGHTGRAD_USE_INSTALLED=ON -DCMAKE_PREFIX_PATH=$(STAGE)" \
+	  $(PYTHON) -m pip install --quiet --no-build-isolation --no-deps --force-reinstall .
+
+clean:  ## remove build/ (.venv stays)
+	rm -rf build

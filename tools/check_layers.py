@@ -1,0 +1,104 @@
+"""Who may include whom: fails with file:line on an include that the table of rooms does not allow.
+
+A room may always include itself. `tests/cpp` and `benchmarks` look into every room; what a user
+writes (examples, bindings, the consumer project) sees lightgrad/lightgrad.h alone.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from project import ROOT, files, report
+
+OPS = {"base", "tensor", "autograd", "ops"}  # what "public functions of ops" takes
+ROOMS = {
+    "base": set(),
+    "kernels": {"base"},
+    "backend": {"base", "kernels"},
+    "tensor": {"base"},
+    "autograd": {"base", "tensor"},
+    "ops": {"base", "tensor", "autograd", "backend"},
+    "nn": OPS,
+    "optim": OPS,
+    "amp": OPS,
+    "data": OPS,
+    "io": OPS,
+    "graph": OPS,
+    "profile": OPS,
+}
+
+# Other people's headers and the places that may name them; all else in <> is the system's.
+THIRD_PARTY = {
+    "hwy": ("lightgrad/kernels/", "tests/cpp/", "benchmarks/"),
+    "nlohmann": ("lightgrad/io/",),
+    "fmt": ("lightgrad/",),
+    "gtest": ("tests/cpp/",),
+    "gmock": ("tests/cpp/",),
+    "benchmark": ("benchmarks/",),
+    "nanobind": ("python/bind/",),
+    "Python.h": ("python/bind/",),
+    "CLI": ("examples/",),
+}
+PRIVATE = {"hwy", "nlohmann", "fmt"}  # never in a header that users include (-inl.h is not one)
+USERS = ("examples/", "python/bind/", "tests/consumer/")
+
+INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
+
+
+def room_of(path: str) -> str | None:
+    """The room of lightgrad/<room>/file; None for the umbrella header and for files outside."""
+    parts = path.split("/")
+    return parts[1] if parts[0] == "lightgrad" and len(parts) > 2 else None
+
+
+def complaint(path: str, included: str, quoted: bool) -> str | None:
+    """Why `path` may not include `included`, or None."""
+    head = included.split("/")[0]
+    if head in THIRD_PARTY:
+        if not path.startswith(THIRD_PARTY[head]):
+            return f"{head} is for {', '.join(THIRD_PARTY[head])} only"
+        public = path.startswith("lightgrad/") and path.endswith(".h") and "-inl." not in path
+        if head in PRIVATE and public:
+            return f"{head} is private: include it in a .cpp or -inl.h file"
+        return None
+    if not quoted:
+        return "project headers are included with quotes" if head == "lightgrad" else None
+    if path.startswith(USERS):
+        own = str(Path(path).parent)
+        if included == "lightgrad/lightgrad.h" or included.startswith(own):
+            return None
+        return "users of the library include lightgrad/lightgrad.h"
+    if head != "lightgrad":
+        if path.startswith(("tests/", "benchmarks/")) and head in ("tests", "benchmarks"):
+            return None
+        return "include paths start at the root of the project: lightgrad/<room>/<file>"
+    room, target = room_of(path), room_of(included)
+    if room is None or target == room:
+        return None
+    if room not in ROOMS:
+        return f"unknown room lightgrad/{room}: add it to tools/check_layers.py"
+    if target is None:
+        return "a room does not include the umbrella header"
+    if target not in ROOMS[room]:
+        allowed = ", ".join(sorted(ROOMS[room])) or "the standard library"
+        return f"{room} may include {allowed}; not {target}"
+    return None
+
+
+def check(root: Path = ROOT) -> list[str]:
+    findings = []
+    for path in files("*.h", "*.cpp", "*.inl", root=root):
+        lines = (root / path).read_text(encoding="utf-8").splitlines()
+        for number, line in enumerate(lines, 1):
+            if match := INCLUDE.match(line):
+                why = complaint(path, match[2], match[1] == '"')
+                if why:
+                    findings.append(f"{path}:{number}: includes {match[2]}: {why}")
+    return findings
+
+
+if __name__ == "__main__":
+    place = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else ROOT
+    sys.exit(report("check_layers", check(place), "nothing includes upward"))

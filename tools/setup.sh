@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Brings what building needs: packages of the system (apt, as root or by sudo) and a virtual environment in .venv.
+# Usage: tools/setup.sh [check|docs]. Says nothing and costs nothing when everything is there.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+case "${1:-build}" in
+  build) packages=(g++ ccache libhwy-dev nlohmann-json3-dev libgtest-dev libcli11-dev libbenchmark-dev
+                   pkg-config python3-dev python3-venv) ;;
+  check) packages=(clang-format clang-tidy python3-venv) ;;
+  docs) packages=(graphviz) ;;
+  *) echo "setup: unknown group '$1'" >&2; exit 2 ;;
+esac
+
+# System packages. Without apt, CMake fetches the libraries; the compiler is then up to the user.
+missing=()
+if command -v dpkg-query >/dev/null && command -v apt-get >/dev/null; then
+  for package in "${packages[@]}"; do
+    dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
+  done
+fi
+if [ ${#missing[@]} -gt 0 ]; then
+  sudo=()
+  [ "$(id -u)" -eq 0 ] || sudo=(sudo)
+  if [ "$(id -u)" -eq 0 ] || command -v sudo >/dev/null; then
+    echo "setup: apt-get install ${missing[*]}"
+    "${sudo[@]}" apt-get update -qq
+    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
+  else
+    echo "setup: these packages are missing and neither root nor sudo is at hand: ${missing[*]}" >&2
+    echo "setup: going on; CMake fetches the libraries it does not find" >&2
+  fi
+fi
+
+# The virtual environment. The stamp is the requirements file that it was made from.
+[ "${1:-build}" != docs ] || exit 0
+if [ ! -x .venv/bin/python ] || ! .venv/bin/python -c '' 2>/dev/null; then
+  rm -rf .venv
+  python3 -m venv .venv
+fi
+if ! cmp -s requirements-dev.txt .venv/requirements.stamp; then
+  echo "setup: pip install -r requirements-dev.txt"
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+  cp requirements-dev.txt .venv/requirements.stamp
+fi
