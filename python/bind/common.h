@@ -32,6 +32,10 @@ struct PyParameter : PyTensor {
 struct PyDType {
   DType t;
 };
+// An argument that may be None, which becomes an undefined tensor.
+struct MaybeTensor {
+  Tensor t;
+};
 
 // Set once, when the classes are made.
 inline PyTypeObject *tensor_type = nullptr, *parameter_type = nullptr;
@@ -58,6 +62,16 @@ Shape shape_from_args(const nb::args& args, const char* operation);
 // Whatever lg.tensor accepts: numbers, nested sequences, tensors, buffers. Always a new tensor, unless `share`, which
 // lets a buffer's or tensor's memory be used as it is where the dtype fits.
 Tensor tensor_from_data(nb::handle data, std::optional<DType> dtype, bool share = false);
+
+// A tensor's memory as a NumPy array, and the slots of the class that files share (operators.cpp, interop.cpp).
+nb::object to_numpy(nb::handle tensor);
+Tensor from_dlpack(nb::handle x);
+bool is_dlpack(nb::handle x);
+PyObject* subscript(PyObject* self, PyObject* key) noexcept;
+int assign_subscript(PyObject* self, PyObject* key, PyObject* value) noexcept;
+int get_buffer(PyObject* self, Py_buffer* view, int flags) noexcept;
+void release_buffer(PyObject* self, Py_buffer* view) noexcept;
+extern PyType_Slot tensor_slots[];
 
 // In a catch (...): the exception as Python's current error.
 void set_python_error() noexcept;
@@ -112,12 +126,15 @@ struct type_caster<lg::Tensor> {
     return true;
   }
 
-  bool from_python(handle h, std::uint32_t, cleanup_list*) {
+  bool from_python(handle h, std::uint32_t, cleanup_list*) noexcept {
     if (lg::python::is_tensor(h.ptr())) [[likely]] {
       given = &lg::python::tensor_of(h.ptr());
-      return given->defined();
+      return true;
     }
-    made = lg::python::tensor_from_number(h.ptr());
+    try {
+      made = lg::python::tensor_from_number(h.ptr());
+    } catch (const lg::Error&) {  // an integer beyond int64: no tensor
+    }
     given = &made;
     return made.defined();
   }
@@ -133,6 +150,21 @@ struct type_caster<lg::Tensor> {
 
   const lg::Tensor* given = nullptr;
   lg::Tensor made;
+};
+
+template <>
+struct type_caster<lg::python::MaybeTensor> {
+  NB_TYPE_CASTER(lg::python::MaybeTensor, const_name("lightgrad._core.Tensor | float | None"))
+  bool from_python(handle h, std::uint32_t flags, cleanup_list* c) noexcept {
+    if (h.is_none()) return value.t = {}, true;
+    type_caster<lg::Tensor> t;
+    if (!t.from_python(h, flags, c)) return false;
+    value.t = *t.given;
+    return true;
+  }
+  static handle from_cpp(const lg::python::MaybeTensor& v, rv_policy, cleanup_list*) noexcept {
+    return lg::python::wrap(v.t);
+  }
 };
 
 template <>
