@@ -12,9 +12,6 @@ foreach(room IN LISTS rooms)
   if(room MATCHES "^(kernels|backend)$")
     list(APPEND hidden_sources ${sources})
   endif()
-  if(room STREQUAL "kernels")
-    set(kernel_sources ${sources})
-  endif()
 endforeach()
 file(GLOB headers CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/lightgrad/*.h")
 list(APPEND lightgrad_headers ${headers})
@@ -26,9 +23,6 @@ target_sources(lightgrad PUBLIC FILE_SET HEADERS BASE_DIRS "${PROJECT_SOURCE_DIR
 target_link_libraries(lightgrad PUBLIC Threads::Threads
   PRIVATE hwy::hwy $<BUILD_INTERFACE:lightgrad_options> $<BUILD_INTERFACE:nlohmann_json::nlohmann_json>)
 set_target_properties(lightgrad PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR})
-
-lightgrad_disabled_simd_targets(disabled)
-set_source_files_properties(${kernel_sources} PROPERTIES COMPILE_DEFINITIONS "HWY_DISABLED_TARGETS=${disabled}")
 
 # Visibility. In the static library every symbol is hidden: a program or an extension module that links it exports
 # nothing of it. The shared library exports namespace lg by a version script and hides the rest (kernels, backends,
@@ -54,6 +48,7 @@ if(BUILD_SHARED_LIBS)
 else()
   set(pc_requires "Requires")  # a static archive does not name what it needs
 endif()
+file(RELATIVE_PATH pc_to_prefix "/${CMAKE_INSTALL_LIBDIR}/pkgconfig" "/")
 configure_file("${PROJECT_SOURCE_DIR}/cmake/lightgrad.pc.in" "${PROJECT_BINARY_DIR}/lightgrad.pc" @ONLY)
 
 install(TARGETS lightgrad EXPORT lightgrad-targets COMPONENT cpp

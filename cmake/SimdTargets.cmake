@@ -1,0 +1,22 @@
+# HWY_DISABLED_TARGETS for the files that are compiled once per SIMD target. SSSE3 and AVX3_DL are never worth their
+# compile time here: the first is older than any machine in use, the second adds nothing to AVX3 that a
+# floating-point kernel uses; nor do the variants of AVX3 that later Highways know.
+foreach(target IN LISTS LIGHTGRAD_SIMD_TARGETS)
+  if(NOT target MATCHES "^(AVX3|AVX2|SSE4)$")
+    message(FATAL_ERROR "LIGHTGRAD_SIMD_TARGETS: '${target}' is not one of AVX3, AVX2, SSE4")
+  endif()
+endforeach()
+set(disabled HWY_SSSE3 HWY_AVX3_DL)
+foreach(target IN ITEMS AVX3 AVX2 SSE4)
+  if(NOT target IN_LIST LIGHTGRAD_SIMD_TARGETS)
+    list(APPEND disabled HWY_${target})
+  endif()
+endforeach()
+if(hwy_VERSION VERSION_GREATER_EQUAL 1.0.4)
+  list(APPEND disabled HWY_AVX3_ZEN4)
+endif()
+if(hwy_VERSION VERSION_GREATER_EQUAL 1.0.5)
+  list(APPEND disabled HWY_AVX3_SPR)
+endif()
+list(JOIN disabled "|" disabled)
+target_compile_definitions(lightgrad_options INTERFACE "HWY_DISABLED_TARGETS=(${disabled})")
