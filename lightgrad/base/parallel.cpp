@@ -1,6 +1,6 @@
-// parallel.cpp: one pool per process. Idle workers spin for a moment, then sleep; the caller works too and waits
-// only for those workers that took part. The pool is plain static data, never destroyed, so that a call from a
-// static destructor or in a forked child finds it in order.
+// parallel.cpp: one pool per process. Idle workers spin for a moment, then sleep; the caller works
+// too and waits only for those workers that took part. The pool is plain static data, never
+// destroyed, so that a call from a static destructor or in a forked child finds it in order.
 #include "lightgrad/base/parallel.h"
 
 #include <pthread.h>
@@ -27,7 +27,8 @@ namespace {
 
 constexpr int max_threads = 1024;
 
-// CPUs that the cgroup `directory` (v2: cpu.max, v1: cpu.cfs_*) grants, or max_threads where it sets no quota.
+// CPUs that the cgroup `directory` (v2: cpu.max, v1: cpu.cfs_*) grants, or max_threads where it
+// sets no quota.
 int quota_of(const std::string& directory) {
   double quota = -1, period = 0;
   std::string word;
@@ -40,8 +41,9 @@ int quota_of(const std::string& directory) {
   return static_cast<int>(std::clamp(quota / period, 1.0, double{max_threads}));
 }
 
-// The smallest quota on the way from our cgroup to the root. /proc/self/cgroup has lines "4:cpu,cpuacct:/path"
-// (v1) and "0::/path" (v2); inside a container the path may not exist, but the root is then our own group.
+// The smallest quota on the way from our cgroup to the root. /proc/self/cgroup has lines
+// "4:cpu,cpuacct:/path" (v1) and "0::/path" (v2); inside a container the path may not exist, but
+// the root is then our own group.
 int cgroup_quota() {
   int cpus = max_threads;
   std::ifstream list("/proc/self/cgroup");
@@ -49,9 +51,11 @@ int cgroup_quota() {
     const auto first = line.find(':'), second = line.find(':', first + 1);
     if (first == std::string::npos || second == std::string::npos) continue;
     const std::string controllers = line.substr(first + 1, second - first - 1);
-    if (!controllers.empty() && ("," + controllers + ",").find(",cpu,") == std::string::npos) continue;
-    for (const std::string& mount : {"/sys/fs/cgroup/" + controllers, std::string("/sys/fs/cgroup/cpu"),
-                                     std::string("/sys/fs/cgroup/unified")}) {
+    if (!controllers.empty() && ("," + controllers + ",").find(",cpu,") == std::string::npos)
+      continue;
+    for (const std::string& mount :
+         {"/sys/fs/cgroup/" + controllers, std::string("/sys/fs/cgroup/cpu"),
+          std::string("/sys/fs/cgroup/unified")}) {
       std::string path = line.substr(second + 1);
       while (true) {
         cpus = std::min(cpus, quota_of(mount + path));
@@ -91,7 +95,8 @@ int default_threads() {
   int n = 0;
   const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), n);
   if (error != std::errc() || end != value.data() + value.size() || n < 1 || n > max_threads) {
-    fail(ErrorKind::value, "LIGHTGRAD_NUM_THREADS", "got \"", value, "\", expected a number from 1 to ", max_threads);
+    fail(ErrorKind::value, "LIGHTGRAD_NUM_THREADS", "got \"", value,
+         "\", expected a number from 1 to ", max_threads);
   }
   return n;
 }
@@ -107,9 +112,10 @@ inline void pause() {
 }
 
 // What a parallel call is made of. Workers enter and leave through `state`, whose fields are
-//   generation (32 bits) | helpers (16): workers with a smaller index may enter | open (1) | workers inside (15).
-// The caller alone changes the upper fields, by adding a difference, so that a worker's +1 and -1 are never lost.
-// The job's words are written only while the job is closed and nobody is inside.
+//   generation (32 bits) | helpers (16): workers with a smaller index may enter | open (1) |
+//   workers inside (15).
+// The caller alone changes the upper fields, by adding a difference, so that a worker's +1 and -1
+// are never lost. The job's words are written only while the job is closed and nobody is inside.
 struct Pool {
   alignas(64) std::atomic<std::uint64_t> state{0};
   void (*run)(void* context, std::int64_t chunk) = nullptr;
@@ -119,8 +125,9 @@ struct Pool {
 
   alignas(64) std::atomic<std::int64_t> next{0};  // the next chunk to hand out
 
-  alignas(64) std::atomic<bool> busy{false};  // held by the caller of the job, and for ever after shutdown
-  std::atomic<bool> spin{true};               // spinning helps nobody where threads outnumber CPUs
+  alignas(64) std::atomic<bool> busy{
+      false};                    // held by the caller of the job, and for ever after shutdown
+  std::atomic<bool> spin{true};  // spinning helps nobody where threads outnumber CPUs
   std::atomic<bool> stop{false};
   std::atomic<bool> sleepers{false};  // perhaps somebody sleeps; cleared by who wakes them
   pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;  // guards sleeping and the error
@@ -134,7 +141,9 @@ struct Pool {
 
 constexpr std::uint64_t inside_mask = 0x7fff, open_bit = 0x8000;
 constexpr std::uint64_t upper_mask = ~inside_mask;
-constexpr std::uint32_t generation_of(std::uint64_t state) { return static_cast<std::uint32_t>(state >> 32); }
+constexpr std::uint32_t generation_of(std::uint64_t state) {
+  return static_cast<std::uint32_t>(state >> 32);
+}
 constexpr int helpers_of(std::uint64_t state) { return static_cast<int>(state >> 16 & 0xffff); }
 
 constinit Pool pool;
@@ -148,8 +157,8 @@ class Lock {
   Lock& operator=(const Lock&) = delete;
 };
 
-// Of several exceptions the one of the lowest chunk is kept: chunks are handed out in rising order and each runs
-// to its end, so it is the one that a single thread would have met.
+// Of several exceptions the one of the lowest chunk is kept: chunks are handed out in rising order
+// and each runs to its end, so it is the one that a single thread would have met.
 void keep_error(std::int64_t chunk) {
   pool.next.store(pool.chunks, std::memory_order_relaxed);
   const Lock lock;
@@ -171,8 +180,8 @@ void work() {
   }
 }
 
-// Returns when a generation other than `seen` was opened: spins for 50 us, the gap between the operations of a
-// model, then sleeps.
+// Returns when a generation other than `seen` was opened: spins for 50 us, the gap between the
+// operations of a model, then sleeps.
 void wait_for_job(std::uint32_t seen) {
   const auto news = [seen] {
     return generation_of(pool.state.load(std::memory_order_seq_cst)) != seen ||
@@ -189,7 +198,9 @@ void wait_for_job(std::uint32_t seen) {
   }
   const Lock lock;
   while (true) {
-    pool.sleepers.store(true, std::memory_order_seq_cst);  // before news(): the caller opens, then looks for sleepers
+    pool.sleepers.store(
+        true,
+        std::memory_order_seq_cst);  // before news(): the caller opens, then looks for sleepers
     if (news()) return;
     pthread_cond_wait(&pool.wake, &pool.mutex);
   }
@@ -221,8 +232,9 @@ void wake_all() {
   pthread_cond_broadcast(&pool.wake);
 }
 
-// Joins the workers at exit (or when the library is unloaded). Calls that come later find the pool busy and run
-// inline; where a call is still under way in another thread, its workers are left to it.
+// Joins the workers at exit (or when the library is unloaded). Calls that come later find the pool
+// busy and run inline; where a call is still under way in another thread, its workers are left to
+// it.
 struct Shutdown {
   Shutdown() {
     // A forked child has the memory but not the workers: it starts with a fresh pool.
@@ -236,8 +248,8 @@ struct Shutdown {
   }
 };
 
-// Starts workers until there are `count`, or as many as the system allows. Signals are the business of the
-// program's own threads.
+// Starts workers until there are `count`, or as many as the system allows. Signals are the business
+// of the program's own threads.
 void grow(int count) {
   static const Shutdown at_exit;
   sigset_t all, before;
@@ -252,14 +264,16 @@ void grow(int count) {
 }
 
 void set_upper(std::uint64_t upper) {  // seq_cst: see wait_for_job
-  pool.state.fetch_add(upper - (pool.state.load(std::memory_order_relaxed) & upper_mask), std::memory_order_seq_cst);
+  pool.state.fetch_add(upper - (pool.state.load(std::memory_order_relaxed) & upper_mask),
+                       std::memory_order_seq_cst);
 }
 
 }  // namespace
 
 int num_threads() {
   const int n = chosen_threads.load(std::memory_order_relaxed);
-  if (n > 0) [[likely]] return n;
+  if (n > 0) [[likely]]
+    return n;
   int expected = 0;
   chosen_threads.compare_exchange_strong(expected, default_threads());
   return chosen_threads.load(std::memory_order_relaxed);
@@ -267,18 +281,21 @@ int num_threads() {
 
 void set_num_threads(int n) {
   if (n < 1 || n > max_threads) {
-    fail(ErrorKind::value, "set_num_threads", "got ", n, ", expected a number from 1 to ", max_threads);
+    fail(ErrorKind::value, "set_num_threads", "got ", n, ", expected a number from 1 to ",
+         max_threads);
   }
   chosen_threads.store(n, std::memory_order_relaxed);
 }
 
-void detail::run_chunks(std::int64_t chunks, void (*run)(void* context, std::int64_t chunk), void* context) {
+void detail::run_chunks(std::int64_t chunks, void (*run)(void* context, std::int64_t chunk),
+                        void* context) {
   const auto threads = static_cast<int>(std::min<std::int64_t>(num_threads(), chunks));
   if (threads <= 1 || inside_parallel || pool.busy.exchange(true, std::memory_order_acquire)) {
     for (std::int64_t chunk = 0; chunk < chunks; ++chunk) run(context, chunk);
     return;
   }
-  if (pool.workers < threads - 1) [[unlikely]] grow(threads - 1);
+  if (pool.workers < threads - 1) [[unlikely]]
+    grow(threads - 1);
   pool.spin.store(num_threads() <= usable_cpus(), std::memory_order_relaxed);
 
   std::exception_ptr error;
@@ -288,7 +305,8 @@ void detail::run_chunks(std::int64_t chunks, void (*run)(void* context, std::int
   pool.frame = current_frame;
   pool.error = &error;
   pool.next.store(0, std::memory_order_relaxed);
-  const std::uint64_t generation = generation_of(pool.state.load(std::memory_order_relaxed)) + std::uint64_t{1};
+  const std::uint64_t generation =
+      generation_of(pool.state.load(std::memory_order_relaxed)) + std::uint64_t{1};
   const std::uint64_t closed = generation << 32 | static_cast<std::uint64_t>(threads - 1) << 16;
   set_upper(closed | open_bit);
   if (pool.sleepers.load(std::memory_order_seq_cst)) wake_all();
@@ -299,8 +317,10 @@ void detail::run_chunks(std::int64_t chunks, void (*run)(void* context, std::int
 
   set_upper(closed);
   for (int i = 0; pool.state.load(std::memory_order_acquire) & inside_mask; ++i) {
-    if (i < 4096) pause();
-    else sched_yield();  // a worker may have lost its CPU to somebody: let it have ours
+    if (i < 4096)
+      pause();
+    else
+      sched_yield();  // a worker may have lost its CPU to somebody: let it have ours
   }
   pool.busy.store(false, std::memory_order_release);
   if (error) std::rethrow_exception(std::move(error));

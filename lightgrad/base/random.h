@@ -1,5 +1,6 @@
-// random.h: counter-based random numbers (Philox4x32-10, Salmon et al., SC 2011): element i of a draw depends on
-// the seed, the draw's offset and i alone, so the numbers are the same at any thread count.
+// random.h: counter-based random numbers (Philox4x32-10, Salmon et al., SC 2011): element i of a
+// draw depends on the seed, the draw's offset and i alone, so the numbers are the same at any
+// thread count.
 #pragma once
 
 #include <array>
@@ -9,9 +10,11 @@
 namespace lg {
 
 // Ten rounds of Philox4x32 on a 128-bit counter under a 64-bit key.
-std::array<std::uint32_t, 4> philox(std::uint64_t key, std::uint64_t counter_low, std::uint64_t counter_high);
+std::array<std::uint32_t, 4> philox(std::uint64_t key, std::uint64_t counter_low,
+                                    std::uint64_t counter_high);
 
-// Where a draw starts: handed to kernels by value, so that a kernel can make its numbers again in backward.
+// Where a draw starts: handed to kernels by value, so that a kernel can make its numbers again in
+// backward.
 struct Stream {
   std::uint64_t seed = 0, offset = 0;
 };
@@ -29,9 +32,12 @@ class Generator {
     seed_ = seed;
     offset_ = offset;
   }
-  // A stream of its own; the generator moves on by one offset per draw, whatever its length. Several threads may call
-  // it at once (though which of them gets which stream is then up to chance).
-  Stream next() { return {seed_, std::atomic_ref(offset_).fetch_add(1, std::memory_order_relaxed)}; }
+  // A stream of its own; the generator moves on by one offset per draw, whatever its length.
+  // Several threads may call it at once (though which of them gets which stream is then up to
+  // chance).
+  Stream next() {
+    return {seed_, std::atomic_ref(offset_).fetch_add(1, std::memory_order_relaxed)};
+  }
 
  private:
   std::uint64_t seed_, offset_ = 0;
@@ -40,13 +46,20 @@ class Generator {
 // The generator that lg::rand and friends use unless told otherwise (one per process).
 Generator& default_generator();
 
-// Fill n numbers, in parallel. Float and double take 24 and 53 random bits; element i of a stream is the same
-// whatever n is.
-template <class T> void fill_uniform(T* out, std::int64_t n, T low, T high, Stream stream);   // [low, high)
-template <class T> void fill_normal(T* out, std::int64_t n, T mean, T stddev, Stream stream);  // Box-Muller
-void fill_randint(std::int64_t* out, std::int64_t n, std::int64_t low, std::int64_t high, Stream stream);  // [low, high)
-void fill_permutation(std::int64_t* out, std::int64_t n, Stream stream);  // Fisher-Yates of 0 .. n-1
-// Uniform 32-bit word of element i: what dropout compares with its threshold, in forward and again in backward.
-inline std::uint32_t random_word(Stream s, std::uint64_t i) { return philox(s.seed, i >> 2, s.offset)[i & 3]; }
+// Fill n numbers, in parallel. Float and double take 24 and 53 random bits; element i of a stream
+// is the same whatever n is.
+template <class T>
+void fill_uniform(T* out, std::int64_t n, T low, T high, Stream stream);  // [low, high)
+template <class T>
+void fill_normal(T* out, std::int64_t n, T mean, T stddev, Stream stream);  // Box-Muller
+void fill_randint(std::int64_t* out, std::int64_t n, std::int64_t low, std::int64_t high,
+                  Stream stream);  // [low, high)
+void fill_permutation(std::int64_t* out, std::int64_t n,
+                      Stream stream);  // Fisher-Yates of 0 .. n-1
+// Uniform 32-bit word of element i: what dropout compares with its threshold, in forward and again
+// in backward.
+inline std::uint32_t random_word(Stream s, std::uint64_t i) {
+  return philox(s.seed, i >> 2, s.offset)[i & 3];
+}
 
 }  // namespace lg
