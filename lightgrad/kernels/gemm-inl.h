@@ -1,5 +1,6 @@
-// gemm-inl.h: the register tile of matrix products and the packing of its operands, per SIMD target.
-// gemm.cpp and attention.cpp build their loops on these; nothing here knows about threads or memory.
+// gemm-inl.h: the register tile of matrix products and the packing of its operands, per SIMD
+// target. gemm.cpp and attention.cpp build their loops on these; nothing here knows about threads
+// or memory.
 #if defined(LIGHTGRAD_KERNELS_GEMM_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef LIGHTGRAD_KERNELS_GEMM_INL_H_
 #undef LIGHTGRAD_KERNELS_GEMM_INL_H_
@@ -21,11 +22,11 @@ HWY_BEFORE_NAMESPACE();
 namespace lg::kernels::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// A tile of kTileRows x kTileVecs accumulators, the vectors of a row of B, and one broadcast element of A must fit the
-// registers: 6 * 4 + 4 + 1 = 29 of 32, or 6 * 2 + 2 + 1 = 15 of 16 (SSE4 needs the last one for the product). Loads per
-// multiply-add decide the speed: (6 + 4) / 24 and (6 + 2) / 12 are near the best shapes that fit, and six rows
-// times two vectors are 12 chains, enough to cover 2 units x 4 cycles of latency. The scalar target has 16 registers
-// of one lane.
+// A tile of kTileRows x kTileVecs accumulators, the vectors of a row of B, and one broadcast
+// element of A must fit the registers: 6 * 4 + 4 + 1 = 29 of 32, or 6 * 2 + 2 + 1 = 15 of 16 (SSE4
+// needs the last one for the product). Loads per multiply-add decide the speed: (6 + 4) / 24 and (6
+// + 2) / 12 are near the best shapes that fit, and six rows times two vectors are 12 chains, enough
+// to cover 2 units x 4 cycles of latency. The scalar target has 16 registers of one lane.
 #if HWY_TARGET <= HWY_AVX3
 inline constexpr int kTileRows = 6, kTileVecs = 4;
 #elif HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
@@ -34,10 +35,8 @@ inline constexpr int kTileRows = 3, kTileVecs = 2;
 inline constexpr int kTileRows = 6, kTileVecs = 2;
 #endif
 
-template <class T>
-inline constexpr int64_t kLanes = hn::MaxLanes(hn::ScalableTag<T>());
-template <class T>
-inline constexpr int64_t kPanel = kTileVecs * kLanes<T>;  // columns of a tile
+template <class T> inline constexpr int64_t kLanes = hn::MaxLanes(hn::ScalableTag<T>());
+template <class T> inline constexpr int64_t kPanel = kTileVecs* kLanes<T>;  // columns of a tile
 
 // What the tile prefetches for the one after it: `lines` addresses, `stride` bytes apart.
 struct Prefetch {
@@ -45,12 +44,14 @@ struct Prefetch {
   int64_t stride = 0;
 };
 
-// C[kRows, columns] = A B (+ C), columns <= kVecs * lanes. A lies anywhere (strides a_row, a_col); row p of B is the
-// kVecs vectors at b + p * b_row. The lines of C are prefetched one row at a time over the first half of k: asking for
-// all of them at once fills the line buffers and stalls the loads of B.
+// C[kRows, columns] = A B (+ C), columns <= kVecs * lanes. A lies anywhere (strides a_row, a_col);
+// row p of B is the kVecs vectors at b + p * b_row. The lines of C are prefetched one row at a time
+// over the first half of k: asking for all of them at once fills the line buffers and stalls the
+// loads of B.
 template <int kRows, int kVecs, class T>
-HWY_NOINLINE void Tile(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, int64_t a_col, const T* HWY_RESTRICT b,
-                       int64_t b_row, T* HWY_RESTRICT c, int64_t c_row, int64_t columns, bool add, Prefetch next) {
+HWY_NOINLINE void Tile(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, int64_t a_col,
+                       const T* HWY_RESTRICT b, int64_t b_row, T* HWY_RESTRICT c, int64_t c_row,
+                       int64_t columns, bool add, Prefetch next) {
   const hn::ScalableTag<T> d;
   using V = hn::Vec<decltype(d)>;
   constexpr int64_t N = kLanes<T>;
@@ -58,7 +59,8 @@ HWY_NOINLINE void Tile(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, int64_
   LG_UNROLL for (int i = 0; i < kRows; ++i) {
     LG_UNROLL for (int v = 0; v < kVecs; ++v) sum[i][v] = hn::Zero(d);
   }
-  const T* a3 = a + (kRows > 3 ? 3 * a_row : 0);  // x86 addresses reach rows 0, 1, 2 from one pointer
+  const T* a3 =
+      a + (kRows > 3 ? 3 * a_row : 0);  // x86 addresses reach rows 0, 1, 2 from one pointer
   const auto step = [&]() HWY_ATTR {
     V bv[kVecs];
     LG_UNROLL for (int v = 0; v < kVecs; ++v) bv[v] = hn::LoadU(d, b + v * N);
@@ -102,31 +104,33 @@ HWY_NOINLINE void Tile(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, int64_
     LG_UNROLL for (int v = 0; v < kVecs; ++v) hn::Store(sum[i][v], d, edge[i] + v * N);
   }
   for (int i = 0; i < kRows; ++i) {
-    for (int64_t j = 0; j < columns; ++j) c[i * c_row + j] = add ? c[i * c_row + j] + edge[i][j] : edge[i][j];
+    for (int64_t j = 0; j < columns; ++j)
+      c[i * c_row + j] = add ? c[i * c_row + j] + edge[i][j] : edge[i][j];
   }
 }
 
 template <class T>
-using TileFunction = void (*)(int64_t k, const T* a, int64_t a_row, int64_t a_col, const T* b, int64_t b_row, T* c,
-                              int64_t c_row, int64_t columns, bool add, Prefetch next);
+using TileFunction = void (*)(int64_t k, const T* a, int64_t a_row, int64_t a_col, const T* b,
+                              int64_t b_row, T* c, int64_t c_row, int64_t columns, bool add,
+                              Prefetch next);
 
 // The tile for `rows` in [1, kTileRows] and `columns` >= 1 (more than a panel counts as a panel).
-template <class T>
-TileFunction<T> PickTile(int64_t rows, int64_t columns) {
+template <class T> TileFunction<T> PickTile(int64_t rows, int64_t columns) {
   const int64_t vecs = std::min<int64_t>(kTileVecs, (columns + kLanes<T> - 1) / kLanes<T>);
-#define LG_TILE_ROW(V)                                                                      \
-  {                                                                                         \
-    Tile<1, V, T>, Tile<2, V, T>, Tile<3, V, T>, Tile<std::min(4, kTileRows), V, T>,        \
-        Tile<std::min(5, kTileRows), V, T>, Tile<kTileRows, V, T>                           \
+#define LG_TILE_ROW(V)                                                               \
+  {                                                                                  \
+    Tile<1, V, T>, Tile<2, V, T>, Tile<3, V, T>, Tile<std::min(4, kTileRows), V, T>, \
+        Tile<std::min(5, kTileRows), V, T>, Tile<kTileRows, V, T>                    \
   }
-  static constexpr TileFunction<T> tiles[4][6] = {LG_TILE_ROW(1), LG_TILE_ROW(2),
-                                                  LG_TILE_ROW(std::min(3, kTileVecs)), LG_TILE_ROW(kTileVecs)};
+  static constexpr TileFunction<T> tiles[4][6] = {
+      LG_TILE_ROW(1), LG_TILE_ROW(2), LG_TILE_ROW(std::min(3, kTileVecs)), LG_TILE_ROW(kTileVecs)};
 #undef LG_TILE_ROW
   return tiles[vecs - 1][rows - 1];
 }
 
-// kLanes x (128-bit block) of a matrix whose rows are `row` apart, transposed in registers: lane i of the q-th vector
-// is element q of row i. Each 128-bit block b of the loaded vectors holds 16 bytes of row b * kBlock + i.
+// kLanes x (128-bit block) of a matrix whose rows are `row` apart, transposed in registers: lane i
+// of the q-th vector is element q of row i. Each 128-bit block b of the loaded vectors holds 16
+// bytes of row b * kBlock + i.
 #if HWY_TARGET != HWY_SCALAR
 template <class D>
 HWY_INLINE hn::Vec<D> LoadBlocks(D d, const hn::TFromD<D>* from, int64_t stride) {
@@ -134,8 +138,10 @@ HWY_INLINE hn::Vec<D> LoadBlocks(D d, const hn::TFromD<D>* from, int64_t stride)
     return hn::LoadU(d, from);
   } else {
     const hn::Half<D> half;
-    return hn::Combine(d, LoadBlocks(half, from + stride * (hn::MaxLanes(D()) * sizeof(hn::TFromD<D>) / 32), stride),
-                       LoadBlocks(half, from, stride));
+    return hn::Combine(
+        d,
+        LoadBlocks(half, from + stride * (hn::MaxLanes(D()) * sizeof(hn::TFromD<D>) / 32), stride),
+        LoadBlocks(half, from, stride));
   }
 }
 
@@ -143,7 +149,8 @@ HWY_INLINE void StoreTransposed(const float* from, int64_t row, float* to, int64
   const hn::ScalableTag<float> d;
   const hn::RepartitionToWide<decltype(d)> wide;
   const auto r0 = LoadBlocks(d, from, 4 * row), r1 = LoadBlocks(d, from + row, 4 * row);
-  const auto r2 = LoadBlocks(d, from + 2 * row, 4 * row), r3 = LoadBlocks(d, from + 3 * row, 4 * row);
+  const auto r2 = LoadBlocks(d, from + 2 * row, 4 * row),
+             r3 = LoadBlocks(d, from + 3 * row, 4 * row);
   const auto low01 = hn::BitCast(wide, hn::InterleaveLower(d, r0, r1));
   const auto low23 = hn::BitCast(wide, hn::InterleaveLower(d, r2, r3));
   const auto high01 = hn::BitCast(wide, hn::InterleaveUpper(d, r0, r1));
@@ -161,16 +168,18 @@ HWY_INLINE void StoreTransposed(const double* from, int64_t row, double* to, int
 }
 #endif
 
-// A panel of B: k rows of kPanel<T>, from `columns` <= kPanel columns, the vectors that they begin padded with zeros.
+// A panel of B: k rows of kPanel<T>, from `columns` <= kPanel columns, the vectors that they begin
+// padded with zeros.
 template <class T>
-HWY_NOINLINE void PackPanel(const T* HWY_RESTRICT b, int64_t b_row, int64_t b_col, int64_t k, int64_t columns,
-                            T* HWY_RESTRICT to) {
+HWY_NOINLINE void PackPanel(const T* HWY_RESTRICT b, int64_t b_row, int64_t b_col, int64_t k,
+                            int64_t columns, T* HWY_RESTRICT to) {
   const hn::ScalableTag<T> d;
   constexpr int64_t N = kLanes<T>, P = kPanel<T>;
   if (b_col == 1 && columns == P) {
     for (int64_t p = 0; p < k; ++p, b += b_row, to += P) {
       LG_UNROLL for (int v = 0; v < P; v += 64 / sizeof(T)) hwy::Prefetch(b + 12 * b_row + v);
-      LG_UNROLL for (int v = 0; v < kTileVecs; ++v) hn::StoreU(hn::LoadU(d, b + v * N), d, to + v * N);
+      LG_UNROLL for (int v = 0; v < kTileVecs; ++v)
+          hn::StoreU(hn::LoadU(d, b + v * N), d, to + v * N);
     }
     return;
   }
@@ -191,10 +200,11 @@ HWY_NOINLINE void PackPanel(const T* HWY_RESTRICT b, int64_t b_row, int64_t b_co
   }
 }
 
-// `tiles` tiles of kRows rows of A, each as [k][kRows], `tile_size` apart: for A whose rows are not contiguous.
+// `tiles` tiles of kRows rows of A, each as [k][kRows], `tile_size` apart: for A whose rows are not
+// contiguous.
 template <int kRows, class T>
-HWY_NOINLINE void PackTiles(const T* HWY_RESTRICT a, int64_t a_row, int64_t a_col, int64_t k, int64_t tiles,
-                            T* HWY_RESTRICT to, int64_t tile_size) {
+HWY_NOINLINE void PackTiles(const T* HWY_RESTRICT a, int64_t a_row, int64_t a_col, int64_t k,
+                            int64_t tiles, T* HWY_RESTRICT to, int64_t tile_size) {
   for (int64_t p = 0; p < k; ++p, a += a_col, to += kRows) {
     if (a_row == 1) {
       for (int64_t t = 0; t < tiles; ++t) {
@@ -202,16 +212,18 @@ HWY_NOINLINE void PackTiles(const T* HWY_RESTRICT a, int64_t a_row, int64_t a_co
       }
     } else {
       for (int64_t t = 0; t < tiles; ++t) {
-        LG_UNROLL for (int i = 0; i < kRows; ++i) to[t * tile_size + i] = a[(t * kRows + i) * a_row];
+        LG_UNROLL for (int i = 0; i < kRows; ++i) to[t * tile_size + i] =
+            a[(t * kRows + i) * a_row];
       }
     }
   }
 }
 template <class T>
-void PackTiles(int64_t rows, const T* a, int64_t a_row, int64_t a_col, int64_t k, int64_t tiles, T* to,
-               int64_t tile_size) {
-  static constexpr decltype(&PackTiles<1, T>) pack[] = {PackTiles<1, T>, PackTiles<2, T>, PackTiles<3, T>,
-                                                        PackTiles<4, T>, PackTiles<5, T>, PackTiles<6, T>};
+void PackTiles(int64_t rows, const T* a, int64_t a_row, int64_t a_col, int64_t k, int64_t tiles,
+               T* to, int64_t tile_size) {
+  static constexpr decltype(&PackTiles<1, T>) pack[] = {PackTiles<1, T>, PackTiles<2, T>,
+                                                        PackTiles<3, T>, PackTiles<4, T>,
+                                                        PackTiles<5, T>, PackTiles<6, T>};
   pack[rows - 1](a, a_row, a_col, k, tiles, to, tile_size);
 }
 

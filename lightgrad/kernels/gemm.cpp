@@ -1,12 +1,13 @@
-// gemm.cpp: the loops around the register tile of gemm-inl.h: which path a product takes, how it is blocked for
-// the caches, and how it is cut for threads.
+// gemm.cpp: the loops around the register tile of gemm-inl.h: which path a product takes, how it is
+// blocked for the caches, and how it is cut for threads.
 //
 // A product takes the first of these paths that it fits:
 //   fill     k = 0                           nothing to multiply
 //   split    m n small, k large              parts of k in parallel, added in order; by shape alone
-//   vector   m = 1 or n = 1                  bound by reading the matrix once: packing would triple that
-//   small    at most 2^17 multiply-adds      B in place or one panel on the stack, one thread: a fork-join costs as much
-//   blocked  everything else                 B packed for L2, A in place unless transposed, a grid of threads
+//   vector   m = 1 or n = 1                  bound by reading the matrix once: packing would triple
+//   that small    at most 2^17 multiply-adds      B in place or one panel on the stack, one thread:
+//   a fork-join costs as much blocked  everything else                 B packed for L2, A in place
+//   unless transposed, a grid of threads
 #include "lightgrad/kernels/gemm.h"
 
 #include <unistd.h>
@@ -23,8 +24,8 @@
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 
-#include "hwy/contrib/math/math-inl.h"
 #include "lightgrad/kernels/gemm-inl.h"
+#include "lightgrad/kernels/math-inl.h"
 
 #ifndef LIGHTGRAD_KERNELS_GEMM_CPP_
 #define LIGHTGRAD_KERNELS_GEMM_CPP_
@@ -32,11 +33,11 @@ namespace lg::kernels {
 namespace {
 
 // Scratch of a call: 16 KiB on the stack, the caching allocator beyond.
-template <class T>
-class Scratch {
+template <class T> class Scratch {
  public:
   static constexpr int64_t kInline = 16384 / sizeof(T);
-  explicit Scratch(int64_t n) : n_(n), p_(n <= kInline ? inline_ : static_cast<T*>(allocate(n * sizeof(T)))) {}
+  explicit Scratch(int64_t n)
+      : n_(n), p_(n <= kInline ? inline_ : static_cast<T*>(allocate(n * sizeof(T)))) {}
   ~Scratch() {
     if (p_ != inline_) deallocate(p_, n_ * sizeof(T));
   }
@@ -50,8 +51,8 @@ class Scratch {
   T* p_;
 };
 
-// Bytes of L2 given to the packed block of B: half, the rest is for A, C and what streams through. Only the order of
-// the work depends on it, never a result.
+// Bytes of L2 given to the packed block of B: half, the rest is for A, C and what streams through.
+// Only the order of the work depends on it, never a result.
 int64_t block_bytes() {
   static const int64_t bytes = [] {
     const long l2 = sysconf(_SC_LEVEL2_CACHE_SIZE);
@@ -64,12 +65,12 @@ constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 // The size of the fewest equal blocks of at most `most` that cover n.
 constexpr int64_t even(int64_t n, int64_t most) { return ceil_div(n, ceil_div(n, most)); }
 
-// k per pass: a tile of A (6 rows) takes 9 KiB of the 32 of L1 and stays there while a panel streams past. A longer
-// pass would store C less often, a shorter one would leave room for a panel; both measured slower.
-template <class T>
-constexpr int64_t kDepth = 1536 / sizeof(T);
-constexpr int64_t kSmallWork = 1 << 17;   // multiply-adds, about 3 us
-constexpr int64_t kThreadWork = 1 << 16;  // multiply-adds per thread that outweigh a fork-join
+// k per pass: a tile of A (6 rows) takes 9 KiB of the 32 of L1 and stays there while a panel
+// streams past. A longer pass would store C less often, a shorter one would leave room for a panel;
+// both measured slower.
+template <class T> constexpr int64_t kDepth = 1536 / sizeof(T);
+constexpr int64_t kSmallWork = 1 << 17;    // multiply-adds, about 3 us
+constexpr int64_t kThreadWork = 1 << 16;   // multiply-adds per thread that outweigh a fork-join
 constexpr int64_t kVectorGrain = 1 << 15;  // elements of the matrix per chunk of a vector product
 
 // How many parts of k, by shape alone: where C has too few tiles to share, and k is long enough to.
@@ -85,21 +86,17 @@ HWY_BEFORE_NAMESPACE();
 namespace lg::kernels::HWY_NAMESPACE {
 namespace {
 
-template <Activation kind, class D, class V>
-HWY_INLINE V Activate(D d, V x) {
+template <Activation kind, class D, class V> HWY_INLINE V Activate(D d, V x) {
   using T = hn::TFromD<D>;
   if constexpr (kind == Activation::relu) {
     return hn::IfThenZeroElse(hn::Le(x, hn::Zero(d)), x);  // NaN stays
   } else if constexpr (kind == Activation::gelu) {
-    HWY_ALIGN T t[kLanes<T>];
-    hn::Store(x, d, t);
-    for (auto& v : t) v = v * T(0.5) * std::erfc(-v * T(0.70710678118654752440));
-    return hn::Load(d, t);
+    return hn::Mul(x, lg::HWY_NAMESPACE::NormalCdf(d, x));
   } else if constexpr (kind == Activation::gelu_tanh) {
     // x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))
     const V half = hn::Mul(x, hn::Set(d, T(0.5)));
     const V cubic = hn::MulAdd(hn::Mul(hn::Set(d, T(0.044715)), hn::Mul(x, x)), x, x);
-    const V t = hn::Tanh(d, hn::Mul(hn::Set(d, T(0.79788456080286535588)), cubic));
+    const V t = lg::HWY_NAMESPACE::Tanh(d, hn::Mul(hn::Set(d, T(0.79788456080286535588)), cubic));
     return hn::MulAdd(half, t, half);
   } else {
     return x;
@@ -118,7 +115,8 @@ void FinishRow(int64_t n, T* c, T* preactivation, const T* bias, int64_t bias_st
   };
   int64_t j = 0;
   for (; j + N <= n; j += N) {
-    apply(c + j, bias ? bias + j * bias_step : nullptr, preactivation ? preactivation + j : nullptr);
+    apply(c + j, bias ? bias + j * bias_step : nullptr,
+          preactivation ? preactivation + j : nullptr);
   }
   if (j < n) {
     T x[N] = {}, add[N] = {}, save[N];
@@ -136,7 +134,8 @@ void FinishRow(int64_t n, T* c, T* preactivation, const T* bias, int64_t bias_st
 
 // Bias and activation on a finished part of C, while it is in cache.
 template <class T>
-void Finish(const Gemm<T>& g, int64_t i, int64_t rows, int64_t j, int64_t columns, int64_t bias_step = 1) {
+void Finish(const Gemm<T>& g, int64_t i, int64_t rows, int64_t j, int64_t columns,
+            int64_t bias_step = 1) {
   if (!g.bias && !g.preactivation && g.activation == Activation::none) return;
   for (int64_t r = i; r < i + rows; ++r) {
     T* c = g.c + r * g.c_row + j;
@@ -146,7 +145,9 @@ void Finish(const Gemm<T>& g, int64_t i, int64_t rows, int64_t j, int64_t column
       case Activation::none: FinishRow<Activation::none>(columns, c, save, bias, bias_step); break;
       case Activation::relu: FinishRow<Activation::relu>(columns, c, save, bias, bias_step); break;
       case Activation::gelu: FinishRow<Activation::gelu>(columns, c, save, bias, bias_step); break;
-      case Activation::gelu_tanh: FinishRow<Activation::gelu_tanh>(columns, c, save, bias, bias_step); break;
+      case Activation::gelu_tanh:
+        FinishRow<Activation::gelu_tanh>(columns, c, save, bias, bias_step);
+        break;
     }
   }
 }
@@ -155,8 +156,8 @@ void Finish(const Gemm<T>& g, int64_t i, int64_t rows, int64_t j, int64_t column
 
 // Columns of B contiguous: eight vectors of y at a time, eight chains.
 template <class T>
-HWY_NOINLINE void VectorColumns(int64_t k, int64_t n, const T* x, int64_t x_step, const T* b, int64_t b_row, T* y,
-                                bool add) {
+HWY_NOINLINE void VectorColumns(int64_t k, int64_t n, const T* x, int64_t x_step, const T* b,
+                                int64_t b_row, T* y, bool add) {
   const hn::ScalableTag<T> d;
   using V = hn::Vec<decltype(d)>;
   constexpr int64_t N = kLanes<T>, kWide = 8;
@@ -188,7 +189,8 @@ HWY_NOINLINE void VectorColumns(int64_t k, int64_t n, const T* x, int64_t x_step
   }
 }
 
-// Columns of B (b_col apart) and x contiguous along k: four dot products of two vectors of partial sums at a time.
+// Columns of B (b_col apart) and x contiguous along k: four dot products of two vectors of partial
+// sums at a time.
 template <int kColumns, class T>
 HWY_INLINE void Dots(int64_t k, const T* x, const T* b, int64_t b_col, T* y, bool add) {
   const hn::ScalableTag<T> d;
@@ -211,17 +213,19 @@ HWY_INLINE void Dots(int64_t k, const T* x, const T* b, int64_t b_col, T* y, boo
   }
 }
 template <class T>
-HWY_NOINLINE void VectorDots(int64_t k, int64_t n, const T* x, const T* b, int64_t b_col, T* y, bool add) {
+HWY_NOINLINE void VectorDots(int64_t k, int64_t n, const T* x, const T* b, int64_t b_col, T* y,
+                             bool add) {
   int64_t j = 0;
   for (; j + 4 <= n; j += 4) Dots<4>(k, x, b + j * b_col, b_col, y + j, add);
   for (; j < n; ++j) Dots<1>(k, x, b + j * b_col, b_col, y + j, add);
 }
 
-// C = A B with one row or one column; a column is the product of the transposes. False if B has no unit stride.
-template <class T>
-bool Vector(const Gemm<T>& g, int threads) {
+// C = A B with one row or one column; a column is the product of the transposes. False if B has no
+// unit stride.
+template <class T> bool Vector(const Gemm<T>& g, int threads) {
   const bool row = g.m == 1;
-  const int64_t n = row ? g.n : g.m, k = g.k, b_row = row ? g.b_row : g.a_col, b_col = row ? g.b_col : g.a_row;
+  const int64_t n = row ? g.n : g.m, k = g.k, b_row = row ? g.b_row : g.a_col,
+                b_col = row ? g.b_col : g.a_row;
   const T *x = row ? g.a : g.b, *b = row ? g.b : g.a;
   const int64_t x_step = row ? g.a_col : g.b_row, y_step = row ? 1 : g.c_row;
   if (b_col != 1 && b_row != 1) return false;
@@ -248,7 +252,8 @@ bool Vector(const Gemm<T>& g, int threads) {
       Finish(g, begin, end - begin, 0, 1);
     }
   };
-  // Chunks of whole groups of columns, so that each column meets the same code wherever the cut falls.
+  // Chunks of whole groups of columns, so that each column meets the same code wherever the cut
+  // falls.
   const int64_t group = 8 * kLanes<T>, grain = std::max(group, kVectorGrain / k / group * group);
   if (threads == 1) {
     part(0, n);
@@ -259,8 +264,7 @@ bool Vector(const Gemm<T>& g, int threads) {
 }
 
 // ---- small: one thread, no blocking; B in place where its columns are contiguous.
-template <class T>
-void Small(const Gemm<T>& g) {
+template <class T> void Small(const Gemm<T>& g) {
   constexpr int64_t P = kPanel<T>;
   HWY_ALIGN T packed[Scratch<T>::kInline];
   const int64_t tiles = ceil_div(g.m, kTileRows), height = g.m / tiles, taller = g.m % tiles;
@@ -276,29 +280,33 @@ void Small(const Gemm<T>& g) {
     const TileFunction<T> tile = PickTile<T>(height, columns);
     const TileFunction<T> taller_tile = taller ? PickTile<T>(height + 1, columns) : tile;
     for (int64_t t = 0, i = 0; t < tiles; ++t) {
-      (t < taller ? taller_tile : tile)(g.k, g.a + i * g.a_row, g.a_row, g.a_col, b, b_row, g.c + i * g.c_row + j,
-                                        g.c_row, columns, g.accumulate, {g.a, 0});
+      (t < taller ? taller_tile : tile)(g.k, g.a + i * g.a_row, g.a_row, g.a_col, b, b_row,
+                                        g.c + i * g.c_row + j, g.c_row, columns, g.accumulate,
+                                        {g.a, 0});
       i += height + (t < taller);
     }
   }
   Finish(g, 0, g.m, 0, g.n);
 }
 
-// ---- blocked: rows [i0, i1) and columns [j0, j1) of C by one thread. Each block of B (depth x half of L2) is packed
-// once and stays in L2 while tiles of rows of A pass over its panels, each tile staying in L1.
-template <class T>
-void Blocked(const Gemm<T>& g, int64_t i0, int64_t i1, int64_t j0, int64_t j1) {
+// ---- blocked: rows [i0, i1) and columns [j0, j1) of C by one thread. Each block of B (depth x
+// half of L2) is packed once and stays in L2 while tiles of rows of A pass over its panels, each
+// tile staying in L1.
+template <class T> void Blocked(const Gemm<T>& g, int64_t i0, int64_t i1, int64_t j0, int64_t j1) {
   if (i0 >= i1 || j0 >= j1) return;
-  constexpr int64_t P = kPanel<T>, kGroup = 8;  // 8 tiles of 6 floats are whole cache lines of a transposed A
+  constexpr int64_t P = kPanel<T>,
+                    kGroup = 8;  // 8 tiles of 6 floats are whole cache lines of a transposed A
   const int64_t m = i1 - i0, n = j1 - j0;
   const int64_t depth = even(g.k, kDepth<T>), panels = ceil_div(n, P);
-  const int64_t block = even(panels, std::max<int64_t>(1, block_bytes() / (depth * P * int64_t{sizeof(T)})));
+  const int64_t block =
+      even(panels, std::max<int64_t>(1, block_bytes() / (depth * P * int64_t{sizeof(T)})));
   // Heights differ by one at most: a last tile of one row would run at a sixth of the speed.
   const int64_t tiles = ceil_div(m, kTileRows), height = m / tiles, taller = m % tiles;
   const bool pack_a = g.a_col != 1;
   const bool keep_a = block < panels;  // packed tiles are used again by the next block of B
   const int64_t tile_size = kTileRows * depth;
-  Scratch<T> packed_b(block * P * depth), packed_a(pack_a ? (keep_a ? tiles : std::min(tiles, kGroup)) * tile_size : 0);
+  Scratch<T> packed_b(block * P * depth),
+      packed_a(pack_a ? (keep_a ? tiles : std::min(tiles, kGroup)) * tile_size : 0);
 
   for (int64_t p = 0; p < g.k; p += depth) {
     const int64_t k = std::min(depth, g.k - p);
@@ -330,10 +338,12 @@ void Blocked(const Gemm<T>& g, int64_t i0, int64_t i1, int64_t j0, int64_t j1) {
           a_row = 1;
           a_col = rows;
         }
+        const TileFunction<T> tile = PickTile<T>(rows, P);
         for (int64_t q = q0; q < q1; ++q) {
           const int64_t j = j0 + q * P, columns = std::min(P, j1 - j);
-          PickTile<T>(rows, columns)(k, a, a_row, a_col, packed_b.get() + (q - q0) * P * k, P, g.c + i * g.c_row + j,
-                                     g.c_row, columns, add, {next + (q - q0) % kTileRows * next_row, 64});
+          const TileFunction<T> fitting = columns == P ? tile : PickTile<T>(rows, columns);
+          fitting(k, a, a_row, a_col, packed_b.get() + (q - q0) * P * k, P, g.c + i * g.c_row + j,
+                  g.c_row, columns, add, {next + (q - q0) % kTileRows * next_row, 64});
         }
         if (last) Finish(g, i, rows, j0 + q0 * P, std::min(n, q1 * P) - q0 * P);
       }
@@ -341,12 +351,11 @@ void Blocked(const Gemm<T>& g, int64_t i0, int64_t i1, int64_t j0, int64_t j1) {
   }
 }
 
-// Cuts C into a grid of rows x columns parts, one per thread. Where the cuts fall does not change a bit, so they may
-// depend on the number of threads. Every thread packs its own B (no barrier), so more rows cost more packing, more
-// columns more reading of A: the cheapest grid by elements touched (A in place .4, packed 1.4, B 1; a multiply-add
-// costs 1 / 24 of an element) is taken.
-template <class T>
-void Grid(const Gemm<T>& g, int threads) {
+// Cuts C into a grid of rows x columns parts, one per thread. Where the cuts fall does not change a
+// bit, so they may depend on the number of threads. Every thread packs its own B (no barrier), so
+// more rows cost more packing, more columns more reading of A: the cheapest grid by elements
+// touched (A in place .4, packed 1.4, B 1; a multiply-add costs 1 / 24 of an element) is taken.
+template <class T> void Grid(const Gemm<T>& g, int threads) {
   const double work = double(g.m) * double(g.n) * double(g.k);
   const auto parts = static_cast<int64_t>(std::min(double(threads), work / kThreadWork));
   if (parts <= 1) return Blocked(g, 0, g.m, 0, g.n);
@@ -356,7 +365,8 @@ void Grid(const Gemm<T>& g, int threads) {
   double best = 1e300;
   for (int64_t columns = 1; columns <= std::min(parts, panels); ++columns) {
     const int64_t rows = std::min(parts / columns, tiles);
-    const double m = double(ceil_div(tiles, rows)) * kTileRows, n = double(ceil_div(panels, columns)) * P;
+    const double m = double(ceil_div(tiles, rows)) * kTileRows,
+                 n = double(ceil_div(panels, columns)) * P;
     const double cost = m * n / 24 + m * (g.a_col == 1 ? 0.4 : 1.4) + n;  // per step of k
     if (cost < best) {
       best = cost;
@@ -366,22 +376,30 @@ void Grid(const Gemm<T>& g, int threads) {
   }
   parallel_chunks(best_rows * best_columns, [&](int64_t chunk) HWY_ATTR {
     const int64_t r = chunk / best_columns, c = chunk % best_columns;
-    Blocked(g, tiles * r / best_rows * kTileRows, std::min(g.m, tiles * (r + 1) / best_rows * kTileRows),
-            panels * c / best_columns * P, std::min(g.n, panels * (c + 1) / best_columns * P));
+    Blocked(g, tiles * r / best_rows * kTileRows,
+            std::min(g.m, tiles * (r + 1) / best_rows * kTileRows), panels * c / best_columns * P,
+            std::min(g.n, panels * (c + 1) / best_columns * P));
   });
 }
 
-template <class T>
-void Multiply(const Gemm<T>& g, int threads);
+template <class T> void Multiply(const Gemm<T>& g, int threads);
 
 // Parts of k, each into its own copy of C, added in order.
-template <class T>
-void Split(const Gemm<T>& g, int64_t parts) {
+template <class T> void Split(const Gemm<T>& g, int64_t parts) {
   const int64_t size = g.m * g.n, depth = ceil_div(g.k, parts);
   Scratch<T> sums(parts * size);
   parallel_chunks(parts, [&](int64_t part) HWY_ATTR {
-    Gemm<T> s{g.m, g.n, std::min(depth, g.k - part * depth), g.a + part * depth * g.a_col, g.a_row, g.a_col,
-              g.b + part * depth * g.b_row, g.b_row, g.b_col, sums.get() + part * size, g.n};
+    Gemm<T> s{g.m,
+              g.n,
+              std::min(depth, g.k - part * depth),
+              g.a + part * depth * g.a_col,
+              g.a_row,
+              g.a_col,
+              g.b + part * depth * g.b_row,
+              g.b_row,
+              g.b_col,
+              sums.get() + part * size,
+              g.n};
     Multiply(s, 1);
   });
   for (int64_t i = 0; i < g.m; ++i) {
@@ -394,8 +412,7 @@ void Split(const Gemm<T>& g, int64_t parts) {
   Finish(g, 0, g.m, 0, g.n);
 }
 
-template <class T>
-void Multiply(const Gemm<T>& g, int threads) {
+template <class T> void Multiply(const Gemm<T>& g, int threads) {
   if (g.k == 0) {
     if (!g.accumulate) {
       for (int64_t i = 0; i < g.m; ++i) std::fill_n(g.c + i * g.c_row, g.n, T(0));
@@ -406,7 +423,8 @@ void Multiply(const Gemm<T>& g, int threads) {
     if (const int64_t parts = split_parts(g.m, g.n, g.k); parts > 1) return Split(g, parts);
   }
   if ((g.m == 1 || g.n == 1) && Vector(g, threads)) return;
-  if (g.k * kPanel<T> <= Scratch<T>::kInline && g.m * g.n <= kSmallWork && g.m * g.n * g.k <= kSmallWork) {
+  if (g.k * kPanel<T> <= Scratch<T>::kInline && g.m * g.n <= kSmallWork &&
+      g.m * g.n * g.k <= kSmallWork) {
     return Small(g);
   }
   Grid(g, threads);
@@ -430,14 +448,13 @@ void run(const Gemm<float>& g, int threads) { HWY_DYNAMIC_DISPATCH(GemmFloat)(g,
 void run(const Gemm<double>& g, int threads) { HWY_DYNAMIC_DISPATCH(GemmDouble)(g, threads); }
 }  // namespace
 
-template <class T>
-void gemm(const Gemm<T>& g) {
+template <class T> void gemm(const Gemm<T>& g) {
   if (g.m > 0 && g.n > 0) run(g, num_threads());
 }
 
 template <class T>
-void gemm_batched(const Gemm<T>& one, int64_t batch, const int64_t* a_offset, const int64_t* b_offset,
-                  const int64_t* c_offset) {
+void gemm_batched(const Gemm<T>& one, int64_t batch, const int64_t* a_offset,
+                  const int64_t* b_offset, const int64_t* c_offset) {
   if (one.m <= 0 || one.n <= 0) return;
   const auto item = [&](int64_t i, int threads) {
     Gemm<T> g = one;
@@ -460,13 +477,13 @@ void gemm_batched(const Gemm<T>& one, int64_t batch, const int64_t* a_offset, co
   });
 }
 
-template <class T>
-void gemm_reference(const Gemm<T>& g) {
+template <class T> void gemm_reference(const Gemm<T>& g) {
   for (int64_t i = 0; i < g.m; ++i) {
     for (int64_t j = 0; j < g.n; ++j) {
       using Wide = std::conditional_t<std::is_same_v<T, float>, double, long double>;
       Wide sum = g.accumulate ? g.c[i * g.c_row + j] : 0;
-      for (int64_t p = 0; p < g.k; ++p) sum += Wide(g.a[i * g.a_row + p * g.a_col]) * g.b[p * g.b_row + j * g.b_col];
+      for (int64_t p = 0; p < g.k; ++p)
+        sum += Wide(g.a[i * g.a_row + p * g.a_col]) * g.b[p * g.b_row + j * g.b_col];
       double x = static_cast<double>(g.bias ? sum + g.bias[j] : sum);
       if (g.preactivation) g.preactivation[i * g.c_row + j] = static_cast<T>(x);
       switch (g.activation) {
@@ -482,9 +499,10 @@ void gemm_reference(const Gemm<T>& g) {
   }
 }
 
-#define LG_INSTANTIATE(T)                                                                                     \
-  template void gemm<T>(const Gemm<T>&);                                                                      \
-  template void gemm_batched<T>(const Gemm<T>&, int64_t, const int64_t*, const int64_t*, const int64_t*);     \
+#define LG_INSTANTIATE(T)                                                                \
+  template void gemm<T>(const Gemm<T>&);                                                 \
+  template void gemm_batched<T>(const Gemm<T>&, int64_t, const int64_t*, const int64_t*, \
+                                const int64_t*);                                         \
   template void gemm_reference<T>(const Gemm<T>&);
 LG_INSTANTIATE(float)
 LG_INSTANTIATE(double)

@@ -1,6 +1,7 @@
-// gemm.h: matrix product of float32 or float64 with any strides, fused with bias, activation and accumulation.
-// Every element of C is one chain of multiply-adds over k, cut only by constants: the same bits at any number of
-// threads. Callers check shapes; nothing here does. Infinities and NaN propagate as IEEE has them.
+// gemm.h: matrix product of float32 or float64 with any strides, fused with bias, activation and
+// accumulation. Every element of C is one chain of multiply-adds over k, cut only by constants: the
+// same bits at any number of threads. Callers check shapes; nothing here does. Infinities and NaN
+// propagate as IEEE has them.
 #pragma once
 
 #include <cstdint>
@@ -10,11 +11,11 @@ namespace lg::kernels {
 enum class Activation : std::uint8_t { none, relu, gelu, gelu_tanh };
 
 // C[m, n] = activation(A[m, k] B[k, n] (+ C) (+ bias)). C overlaps neither A nor B.
-template <class T>
-struct Gemm {
+template <class T> struct Gemm {
   std::int64_t m, n, k;
   const T* a;
-  std::int64_t a_row, a_col;  // strides in elements, any values: (lda, 1) is plain, (1, lda) is transposed
+  std::int64_t a_row,
+      a_col;  // strides in elements, any values: (lda, 1) is plain, (1, lda) is transposed
   const T* b;
   std::int64_t b_row, b_col;
   T* c;
@@ -26,17 +27,15 @@ struct Gemm {
 };
 
 // k = 0 gives zeros (or C), plus bias; m or n = 0 does nothing.
-template <class T>
-void gemm(const Gemm<T>& g);
+template <class T> void gemm(const Gemm<T>& g);
 
-// gemm for i in [0, batch), with a, b, c (and preactivation, as c) moved on by the i-th offset in elements.
-// The C of different i do not overlap; operands may be shared (equal offsets).
+// gemm for i in [0, batch), with a, b, c (and preactivation, as c) moved on by the i-th offset in
+// elements. The C of different i do not overlap; operands may be shared (equal offsets).
 template <class T>
-void gemm_batched(const Gemm<T>& one, std::int64_t batch, const std::int64_t* a_offset, const std::int64_t* b_offset,
-                  const std::int64_t* c_offset);
+void gemm_batched(const Gemm<T>& one, std::int64_t batch, const std::int64_t* a_offset,
+                  const std::int64_t* b_offset, const std::int64_t* c_offset);
 
 // The plain triple loop, summed in the next wider type: what tests hold gemm against.
-template <class T>
-void gemm_reference(const Gemm<T>& g);
+template <class T> void gemm_reference(const Gemm<T>& g);
 
 }  // namespace lg::kernels
