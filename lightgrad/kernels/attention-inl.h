@@ -144,7 +144,7 @@ HWY_INLINE T OnlineSoftmax(T* s, std::int64_t seen, MaxSum<T>& row) {
   const auto shift_v = hn::Set(d, shift);
   EachScore(d, seen, [&](int slot, std::int64_t c, auto mask) LIGHTGRAD_LANES {
     const auto x = hn::IfThenElse(mask, hn::LoadU(d, s + c), low);
-    const auto e = math::Exp(d, hn::Sub(x, shift_v));
+    const auto e = ShiftedExp(d, hn::Sub(x, shift_v));
     sum.v[slot] = hn::Add(sum.v[slot], e);
     hn::StoreU(e, d, s + c);
   });
@@ -224,7 +224,7 @@ HWY_INLINE void ScoreGradient(T* s, T* u, std::int64_t seen, T lse, T dot, const
   const T inf = std::numeric_limits<T>::infinity();
   const auto shift = hn::Set(d, lse == -inf ? inf : lse), mean = hn::Set(d, dot);
   EachScore(d, seen, [&](int, std::int64_t c, auto mask) LIGHTGRAD_LANES {
-    auto p = hn::IfThenElseZero(mask, math::Exp(d, hn::Sub(hn::LoadU(d, s + c), shift)));
+    auto p = hn::IfThenElseZero(mask, ShiftedExp(d, hn::Sub(hn::LoadU(d, s + c), shift)));
     auto v = hn::LoadU(d, u + c);
     const auto undropped = p;
     if (keep) {

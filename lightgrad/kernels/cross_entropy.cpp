@@ -86,12 +86,12 @@ void Backward(const CrossEntropy<T>& c, T weight_sum, const T* g, const T* logsu
     const auto shift = hn::Set(d, logsumexp[r]), uniform = hn::Set(d, g[r] * per_class);
     if (smoothing == T(0)) {
       EachVector(d, c.n, [&](int, std::int64_t i, std::int64_t lanes) LIGHTGRAD_LANES {
-        const auto p = math::Exp(d, hn::Sub(LoadLanes(d, x + i, lanes), shift));
+        const auto p = ShiftedExp(d, hn::Sub(LoadLanes(d, x + i, lanes), shift));
         StoreLanes(hn::Mul(scale, p), d, dx + i, lanes);
       });
     } else {
       EachVector(d, c.n, [&](int, std::int64_t i, std::int64_t lanes) LIGHTGRAD_LANES {
-        const auto p = math::Exp(d, hn::Sub(LoadLanes(d, x + i, lanes), shift));
+        const auto p = ShiftedExp(d, hn::Sub(LoadLanes(d, x + i, lanes), shift));
         const auto w = c.weight ? LoadLanes(d, c.weight + i, lanes) : hn::Set(d, T(1));
         StoreLanes(hn::Sub(hn::Mul(scale, p), hn::Mul(uniform, w)), d, dx + i, lanes);
       });

@@ -40,7 +40,7 @@ void Softmax(const T* x, T* y, std::int64_t n) {
   const auto max = hn::Set(d, RowMax(x, n));
   Slots<Tag<T>> sum(T(0));
   EachVector(d, n, [&](int s, std::int64_t i, std::int64_t lanes) LIGHTGRAD_LANES {
-    const auto e = math::Exp(d, hn::Sub(LoadLanes(d, x + i, lanes, low), max));
+    const auto e = ShiftedExp(d, hn::Sub(LoadLanes(d, x + i, lanes, low), max));
     StoreLanes(e, d, y + i, lanes);
     sum.v[s] = hn::Add(sum.v[s], e);
   });
@@ -81,7 +81,7 @@ void LogSoftmaxBackward(const T* g, const T* y, T* dx, std::int64_t n) {
   const Tag<T> d;
   const auto sum = hn::Set(d, RowSum(g, n));
   EachVector(d, n, [&](int, std::int64_t i, std::int64_t lanes) LIGHTGRAD_LANES {
-    const auto p = math::Exp(d, LoadLanes(d, y + i, lanes));
+    const auto p = ShiftedExp(d, LoadLanes(d, y + i, lanes));
     StoreLanes(hn::NegMulAdd(p, sum, LoadLanes(d, g + i, lanes)), d, dx + i, lanes);
   });
 }
