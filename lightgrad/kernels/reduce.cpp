@@ -108,6 +108,12 @@ HWY_INLINE T JoinLanes(D d, hn::Vec<D> v) {
   if constexpr (std::is_same_v<Fold, SumFold>) {
     return hn::GetLane(hn::SumOfLanes(d, v));
   } else {
+    if constexpr (std::is_floating_point_v<T>) {
+      if (hn::AllFalse(d, hn::IsNaN(v))) {
+        if constexpr (std::is_same_v<Fold, ExtremeFold<true>>) return hn::GetLane(hn::MaxOfLanes(d, v));
+        else return hn::GetLane(hn::MinOfLanes(d, v));
+      }
+    }
     HWY_ALIGN T lane[hn::MaxLanes(d)];
     hn::Store(v, d, lane);
     T all = lane[0];
@@ -140,7 +146,8 @@ P Run(const T* x, std::int64_t n) {
 
 template <class Fold, class T>
 void Rows(const T* x, T* y, std::int64_t rows, std::int64_t n) {
-  if (n < 16) {  // too short for vectors; the chains of several rows overlap
+  // Too short for vectors: the chains of several rows overlap. Comparisons would be branches, taken at random.
+  if (std::is_same_v<Fold, SumFold> && n < 16) {
     for (std::int64_t r = 0; r < rows; ++r, x += n) {
       T all = Fold::template start<T>;
       for (std::int64_t i = 0; i < n; ++i) all = Fold::join(all, x[i]);
@@ -326,10 +333,11 @@ void reduce_runs(const T* x, std::int64_t outer, std::int64_t n, std::int64_t in
   const std::int64_t segment = std::min(n, inner == 1 ? kSegment : kTileRows);
   const std::int64_t segments = n == 0 ? 1 : ceil_div(n, segment);
   const std::int64_t columns = std::min(inner, kTileColumns), tiles = ceil_div(inner, columns);
+  const std::int64_t pitch = segment + 16;  // not a multiple of 4 KiB: all columns would meet in one set of L1
   const Scratch<P> partial(segments > 1 ? outer * inner * segments : 0);
 
   parallel_for(outer * segments * tiles, row_grain(segment * columns), [&](std::int64_t first, std::int64_t last) {
-    const Scratch<T> tile(inner == 1 ? 0 : columns * segment);
+    const Scratch<T> tile(inner == 1 ? 0 : columns * pitch);
     for (std::int64_t unit = first; unit < last; ++unit) {
       const std::int64_t column = unit % tiles * columns, s = unit / tiles % segments, o = unit / tiles / segments;
       const std::int64_t begin = s * segment, length = std::min(segment, n - begin);
@@ -337,13 +345,13 @@ void reduce_runs(const T* x, std::int64_t outer, std::int64_t n, std::int64_t in
       const T* from = x + (o * n + begin) * inner + column;
       if (inner > 1) {
         for (std::int64_t i = 0; i < length; ++i) {
-          for (std::int64_t c = 0; c < width; ++c) tile[c * length + i] = from[i * inner + c];
+          for (std::int64_t c = 0; c < width; ++c) tile[c * pitch + i] = from[i * inner + c];
         }
         from = tile.get();
       }
       for (std::int64_t c = 0; c < width; ++c) {
         const std::int64_t i = o * inner + column + c;
-        const P p = part(from + c * length, length, begin, i);
+        const P p = part(from + c * pitch, length, begin, i);
         if (segments == 1) done(i, p);
         else partial[i * segments + s] = p;
       }

@@ -14,20 +14,25 @@ namespace {
 template <class T>
 using Wide = std::conditional_t<std::is_floating_point_v<T>, double, std::uint64_t>;
 
-constexpr std::int64_t kStrip = 64;        // columns: their running sums stay in L1, a row of them is some cache lines
-constexpr std::int64_t kSegment = 16384;   // rows of a strip times columns
+constexpr std::int64_t kStrip = 256;      // columns: their running sums stay in L1, a row of them is some cache lines
+constexpr std::int64_t kSegment = 32768;  // rows of a strip times columns
 
-// Adds `rows` rows of `width` <= kStrip columns, `step` elements apart (negative: upwards), to total; y gets the sums on
-// the way, unless it is null.
+// Adds up `rows` rows of `width` <= kStrip columns, `step` elements apart (negative: upwards), from total on. Running
+// sums go to y or, if it is null, only the last ones to total.
 template <class T>
 void scan_strip(const T* x, T* y, std::int64_t rows, std::int64_t step, std::int64_t width, Wide<T>* total) {
+  if (width == 1 && !y) {  // four chains of additions
+    Wide<T> chain[4] = {*total, 0, 0, 0};
+    for (std::int64_t i = 0; i + 4 <= rows; i += 4) {
+      for (std::int64_t k = 0; k < 4; ++k) chain[k] += static_cast<Wide<T>>(x[(i + k) * step]);
+    }
+    for (std::int64_t i = rows / 4 * 4; i < rows; ++i) chain[0] += static_cast<Wide<T>>(x[i * step]);
+    *total = (chain[0] + chain[1]) + (chain[2] + chain[3]);
+    return;
+  }
   if (width == 1) {
     Wide<T> sum = *total;
-    for (std::int64_t i = 0; i < rows; ++i) {
-      sum += static_cast<Wide<T>>(x[i * step]);
-      if (y) y[i * step] = static_cast<T>(sum);
-    }
-    *total = sum;
+    for (std::int64_t i = 0; i < rows; ++i) y[i * step] = static_cast<T>(sum += static_cast<Wide<T>>(x[i * step]));
     return;
   }
   for (std::int64_t i = 0; i < rows; ++i) {

@@ -14,6 +14,9 @@
 namespace lg::kernels {
 namespace {
 
+// Histograms and passes of the radix sort pay from about so many elements on.
+constexpr std::int64_t kShort = 128;
+
 template <class T>
 using Key = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
 
@@ -34,7 +37,11 @@ template <class K, class P>
 struct Item {
   K key;
   P position;
-  bool operator<(const Item& o) const { return key != o.key ? key < o.key : position < o.position; }
+  bool operator<(const Item& o) const {
+    if constexpr (sizeof(Item) == 8) return joined() < o.joined();  // one comparison, one branch
+    else return key != o.key ? key < o.key : position < o.position;
+  }
+  std::uint64_t joined() const { return std::uint64_t{key} << 32 | position; }
 };
 
 // Least significant byte first; a byte that is the same in all keys costs no pass. Returns where the result lies.
@@ -92,9 +99,8 @@ void select(const T* x, T* values, std::int64_t* indices, std::int64_t outer, st
 template <class T>
 void sort(const T* x, T* values, std::int64_t* indices, std::int64_t outer, std::int64_t n, std::int64_t inner,
           bool descending) {
-  // Histograms and passes of the radix sort pay from some hundred elements on.
   select(x, values, indices, outer, n, inner, n, descending, [n](auto* items, auto* other) {
-    if (n > 512) return radix_sort(items, other, n);
+    if (n > kShort) return radix_sort(items, other, n);
     std::sort(items, items + n);
     return items;
   });
@@ -104,7 +110,7 @@ template <class T>
 void topk(const T* x, T* values, std::int64_t* indices, std::int64_t outer, std::int64_t n, std::int64_t inner,
           std::int64_t k, bool largest) {
   select(x, values, indices, outer, n, inner, k, largest, [n, k](auto* items, auto* other) {
-    if (k > n / 4 && n > 512) return radix_sort(items, other, n);
+    if (k > n / 4 && n > kShort) return radix_sort(items, other, n);
     if (k <= 64) {  // a heap of k, which most elements do not enter
       std::partial_sort(items, items + k, items + n);
     } else {
