@@ -103,6 +103,7 @@ std::vector<Tensor> grad(const std::vector<Tensor>& outputs, const std::vector<T
 Tensor accumulate(Tensor a, const Tensor& b);
 // g as a tensor of its own that may be written to later.
 Tensor own(Tensor g);
+Tensor zeros_for(const Shape& shape, DType dtype);
 // g's elements as another dtype, recorded when a graph is.
 Tensor cast(const Tensor& g, DType dtype);
 

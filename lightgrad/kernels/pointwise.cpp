@@ -22,14 +22,6 @@ char* at(const Operand& o, std::int64_t offset) {
 void run_staged(const Plan& plan, const std::int64_t* offset, std::int64_t n) {
   const Pointwise& p = plan.p;
   alignas(64) double tiles[max_operands][tile];
-  // A repeated value is spread once, not once per tile.
-  for (int i = 0; i < p.inputs; ++i) {
-    if (!plan.missing[i] && plan.staged >> (i + 1) & 1 && plan.loop.inner_stride(i + 1) == 0) {
-      const bool one = plan.scalars >> i & 1;
-      convert_run(p.compute, tiles[i + 1], 1, p.in[i].dtype, at(p.in[i], offset[i + 1]), 0,
-                  one ? 1 : std::min(n, tile));
-    }
-  }
   for (std::int64_t done = 0; done < n; done += tile) {
     const std::int64_t m = std::min(tile, n - done);
     const void* in[max_operands] = {};
@@ -41,16 +33,18 @@ void run_staged(const Plan& plan, const std::int64_t* offset, std::int64_t n) {
         in[i] = from;
         continue;
       }
-      if (step != 0) convert_run(p.compute, tiles[i + 1], 1, p.in[i].dtype, from, step, m);
+      if (step != 0 || done == 0) {
+        convert_run(p.compute, tiles[i + 1], 1, p.in[i].dtype, from, step, plan.scalars >> i & 1 ? 1 : m);
+      }
       in[i] = tiles[i + 1];
     }
     const std::int64_t step = plan.loop.inner_stride(0);
     char* to = at(p.out, offset[0] + done * step);
     if (plan.staged & 1) {
-      p.row.run(tiles[0], in, plan.scalars, m, p.attributes);
+      p.row(tiles[0], in, plan.scalars, m, p.attributes);
       convert_run(p.out.dtype, to, step, p.compute, tiles[0], 1, m);
     } else {
-      p.row.run(to, in, plan.scalars, m, p.attributes);
+      p.row(to, in, plan.scalars, m, p.attributes);
     }
   }
 }
@@ -70,35 +64,31 @@ void pointwise(const Pointwise& p) {
   bool across = plan.loop.inner_stride(0) != 1;
   for (int i = 0; i < p.inputs; ++i) {
     if (plan.missing[i]) continue;
-    const std::int64_t step = plan.loop.inner_stride(i + 1);
-    if (step == 0 && plan.loop.inner() > 1 && p.row.scalars && plan.scalars == 0) {
-      plan.scalars = 1u << i;
-      if (p.in[i].dtype != p.compute) plan.staged |= 2u << i;
-    } else if (p.in[i].dtype != p.compute || (step != 1 && plan.loop.inner() > 1)) {
-      plan.staged |= 2u << i;
-      across |= step != 0 && step != 1;
-    }
+    const std::int64_t step = plan.loop.inner() > 1 ? plan.loop.inner_stride(i + 1) : 1;
+    if (step == 0) plan.scalars |= 1u << i;
+    if (p.in[i].dtype != p.compute || step > 1 || step < 0) plan.staged |= 2u << i;
+    across |= step > 1 || step < 0;
   }
   // Across the grain: short segments, so that the cache lines touched are still near in the next row.
   for_each_run(plan.loop, across ? 128 : chunk, chunk, [&](const std::int64_t* offset, std::int64_t n) {
     if (plan.staged) return run_staged(plan, offset, n);
     const void* in[max_operands] = {};
-    for (int i = 0; i < p.inputs; ++i) in[i] = at(p.in[i], offset[i + 1]);
-    p.row.run(at(p.out, offset[0]), in, plan.scalars, n, p.attributes);
+    for (int i = 0; i < p.inputs; ++i) in[i] = plan.missing[i] ? nullptr : at(p.in[i], offset[i + 1]);
+    p.row(at(p.out, offset[0]), in, plan.scalars, n, p.attributes);
   });
 }
 
-void pointwise_plain(const RowKernel& row, void* out, const void* const* in, int inputs, std::int64_t n,
+void pointwise_plain(Row row, void* out, const void* const* in, int inputs, std::int64_t n,
                      std::size_t item_size, const double* attributes) {
   if (n <= chunk) {
-    if (n > 0) row.run(out, in, 0, n, attributes);
+    if (n > 0) row(out, in, 0, n, attributes);
     return;
   }
   parallel_for(n, chunk, [&](std::int64_t begin, std::int64_t end) {
     const auto shift = begin * static_cast<std::int64_t>(item_size);
     const void* moved[max_operands] = {};
     for (int i = 0; i < inputs; ++i) moved[i] = static_cast<const char*>(in[i]) + shift;
-    row.run(static_cast<char*>(out) + shift, moved, 0, end - begin, attributes);
+    row(static_cast<char*>(out) + shift, moved, 0, end - begin, attributes);
   });
 }
 

@@ -3,6 +3,7 @@
 
 #include <optional>
 
+#include "lightgrad/ops/indexing.h"
 #include "lightgrad/tensor/tensor.h"
 
 namespace lg {

@@ -75,7 +75,7 @@ Tensor pointwise_forward(const PointwiseTraits& op, const double* attributes, co
                          const Tensor* out) {
   const auto [compute, result] = dtypes_of(op, in);
   const auto& rows = backend(in[0]->device()).pointwise_rows(op.index);
-  const auto& row = rows.forward[static_cast<std::size_t>(compute_index(compute))];
+  const kernels::Row row = rows.forward[static_cast<std::size_t>(compute_index(compute))];
 
   // The common case, and the one that must cost nothing: equal shapes, row-major, nothing to convert.
   bool plain = result == compute && !out;

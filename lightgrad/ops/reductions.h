@@ -16,6 +16,8 @@ inline double reduced_count(const Probe&, const Axes&) { return 1; }
 struct ValuesIndices {
   Tensor values, indices;
 };
+// The values of x at the indices along dim, by gather, so that the gradient goes there.
+ValuesIndices pick(const Tensor& x, std::int64_t dim, const Tensor& indices);
 
 namespace ops {
 

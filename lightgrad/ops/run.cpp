@@ -1,6 +1,7 @@
 #include "lightgrad/ops/run.h"
 
 #include "lightgrad/base/where.h"
+#include "lightgrad/ops/creation.h"
 
 namespace lg {
 
@@ -86,6 +87,8 @@ bool any_half(std::span<const Tensor* const> in) {
 void composite_gradients(std::span<const Tensor> in, unsigned wanted, const Tensor& g,
                          const std::function<Tensor(std::span<const Tensor>)>& composite, std::span<Tensor> out) {
   // Through an alias of each input, so that the inner pass ends there and never enters the outer graph.
+  const bool create_graph = autograd::grad_enabled;
+  EnableGrad on;
   std::vector<Tensor> alias(in.begin(), in.end()), ends;
   for (std::size_t i = 0; i < in.size(); ++i) {
     if (wanted >> i & 1) {
@@ -95,7 +98,7 @@ void composite_gradients(std::span<const Tensor> in, unsigned wanted, const Tens
   }
   Tensor y = composite(alias);
   if (!y.requires_grad()) return;
-  auto gradients = autograd::grad({y}, ends, {g}, {.retain_graph = true, .create_graph = true, .allow_unused = true,
+  auto gradients = autograd::grad({y}, ends, {g}, {.retain_graph = true, .create_graph = create_graph, .allow_unused = true,
                                                    .stop_at_inputs = true});
   for (std::size_t i = 0, k = 0; i < in.size(); ++i)
     if (wanted >> i & 1) out[i] = gradients[k++];
@@ -125,6 +128,7 @@ Tensor own(Tensor g) {
   return is_unshared(g) ? g : g.copy();
 }
 
+Tensor zeros_for(const Shape& shape, DType dtype) { return zeros(shape, dtype); }
 Tensor cast(const Tensor& g, DType dtype) { return to(g, dtype); }
 
 }  // namespace autograd

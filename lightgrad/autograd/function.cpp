@@ -1,0 +1,123 @@
+#include "lightgrad/autograd/function.h"
+
+#include "lightgrad/base/where.h"
+
+namespace lg::autograd {
+
+void FunctionContext::save_for_backward(std::vector<Tensor> tensors) {
+  saved_ = std::move(tensors);
+  versions_.clear();
+  for (const Tensor& t : saved_) {
+    versions_.push_back(t.defined() && t.impl()->storage ? t.impl()->storage->version() : 0);
+  }
+}
+
+std::vector<Tensor> FunctionContext::saved_tensors() const {
+  for (std::size_t i = 0; i < saved_.size(); ++i) {
+    if (saved_[i].defined() && saved_[i].impl()->storage && saved_[i].impl()->storage->version() != versions_[i]) {
+      fail(ErrorKind::runtime, "backward", "saved tensor ", i, " (", saved_[i].describe(),
+           ") was changed by an in-place operation since forward");
+    }
+  }
+  return saved_;
+}
+
+namespace {
+
+struct FunctionNode final : Node {
+  std::string title;
+  std::shared_ptr<FunctionContext> context;
+  FunctionBackward run;
+  std::vector<Ref<Node>> edge;
+  std::vector<Shape> in_shapes, out_shapes;
+  std::vector<DType> in_dtypes, out_dtypes;
+  std::vector<Tensor> slots;  // gradients of several outputs, as they arrive
+
+  std::string_view name() const override { return title; }
+  Shape output_shape() const override { return out_shapes[0]; }
+  DType output_dtype() const override { return out_dtypes[0]; }
+  std::vector<Tensor> saved() const override { return context ? context->peek() : std::vector<Tensor>(); }
+  void release_saved() override {
+    if (context) context->release();
+  }
+  bool has_gradient() const override {
+    for (const Tensor& t : slots)
+      if (t.defined()) return true;
+    return g.defined();
+  }
+  void backward(Tensor gradient, std::span<Tensor> out) override {
+    std::vector<Tensor> gradients{std::move(gradient)};
+    if (!slots.empty()) gradients = std::exchange(slots, std::vector<Tensor>(slots.size()));
+    for (std::size_t i = 0; i < gradients.size(); ++i) {
+      if (!gradients[i].defined()) gradients[i] = zeros_for(out_shapes[i], out_dtypes[i]);
+    }
+    FunctionContext none;
+    std::vector<Tensor> result = run(context ? *context : none, gradients);
+    if (result.size() != edge.size()) {
+      fail(ErrorKind::runtime, title, "backward gave ", result.size(), " gradients for ", edge.size(), " inputs");
+    }
+    for (std::size_t i = 0; i < edge.size(); ++i) {
+      if (!edge[i] || !result[i].defined()) continue;
+      if (!(result[i].shape() == in_shapes[i])) {
+        fail(ErrorKind::runtime, title, "backward gave a gradient of shape ", result[i].shape(), " for input ", i,
+             " of shape ", in_shapes[i]);
+      }
+      out[i] = result[i].dtype() == in_dtypes[i] ? result[i] : cast(result[i], in_dtypes[i]);
+    }
+  }
+};
+
+// One of several outputs: hands its gradient to the function's node.
+struct OutputNode final : Node {
+  Ref<Node> edge[1];
+  std::size_t index;
+
+  OutputNode(Ref<FunctionNode> function, std::size_t i) : index(i) {
+    edge[0] = std::move(function);
+    n_edges = 1;
+    edges = edge;
+  }
+  FunctionNode& function() const { return static_cast<FunctionNode&>(*edge[0]); }
+  std::string_view name() const override { return function().name(); }
+  Shape output_shape() const override { return function().out_shapes[index]; }
+  DType output_dtype() const override { return function().out_dtypes[index]; }
+  void backward(Tensor g, std::span<Tensor>) override { function().slots[index] = std::move(g); }
+};
+
+}  // namespace
+
+std::vector<Tensor> record_function(std::string name, const std::vector<Tensor>& inputs, std::vector<Tensor> outputs,
+                                    std::shared_ptr<FunctionContext> context, FunctionBackward backward) {
+  bool wanted = false;
+  for (const Tensor& t : inputs) wanted |= t.defined() && t.requires_grad();
+  if (!wanted || !grad_enabled) return outputs;
+  auto node = Ref<FunctionNode>::adopt(new FunctionNode);
+  node->title = std::move(name);
+  node->context = std::move(context);
+  node->run = std::move(backward);
+  for (const Tensor& t : inputs) {
+    node->edge.push_back(t.defined() ? t.edge() : Ref<Node>());
+    node->in_shapes.push_back(t.defined() ? t.shape() : Shape());
+    node->in_dtypes.push_back(t.defined() ? t.dtype() : DType::float32);
+  }
+  node->n_edges = static_cast<int>(node->edge.size());
+  node->edges = node->edge.data();
+  if (keep_module_paths && current_frame) node->module_path = std::make_unique<std::string>(where());
+  for (Tensor& y : outputs) {
+    node->out_shapes.push_back(y.shape());
+    node->out_dtypes.push_back(y.dtype());
+    // An input returned as it came must not be given a history of its own.
+    for (const Tensor& t : inputs)
+      if (t.defined() && t.is_same(y)) y = y.detach();
+  }
+  if (outputs.size() > 1) node->slots.resize(outputs.size());
+  for (std::size_t i = 0; i < outputs.size(); ++i) {
+    if (!is_floating(outputs[i].dtype())) continue;
+    TensorImpl& y = *outputs[i].impl();
+    y.node = outputs.size() == 1 ? Ref<Node>(node) : Ref<Node>::adopt(new OutputNode(node, i));
+    y.requires_grad = true;
+  }
+  return outputs;
+}
+
+}  // namespace lg::autograd

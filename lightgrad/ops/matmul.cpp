@@ -1,0 +1,192 @@
+#include "lightgrad/ops/matmul.h"
+
+#include "lightgrad/backend/backend.h"
+#include "lightgrad/ops/creation.h"
+#include "lightgrad/ops/ops.h"
+
+namespace lg {
+
+Tensor as_rows(const Tensor& x) { return reshape(x, {-1, x.shape().back()}); }
+
+namespace {
+
+void check_same_dtype(const Tensor& x, const Tensor& y, std::string_view name, const char* y_name) {
+  if (x.dtype() != y.dtype()) {
+    fail(ErrorKind::type, name, "x is ", name_of(x.dtype()), ", ", y_name, " is ", name_of(y.dtype()),
+         ", expected one dtype; convert one with to()");
+  }
+}
+
+// Offsets of every matrix of a stack in the broadcast leading shape.
+void batch_offsets(const Shape& batch, const Shape& strides, std::vector<std::int64_t>& out) {
+  out.assign(static_cast<std::size_t>(batch.numel()), 0);
+  std::int64_t index[max_rank] = {}, at = 0;
+  for (auto& o : out) {
+    o = at;
+    for (int d = batch.rank(); d-- > 0;) {
+      at += strides[d];
+      if (++index[d] < batch[d]) break;
+      at -= strides[d] * batch[d];
+      index[d] = 0;
+    }
+  }
+}
+
+Shape leading(const Shape& s, int drop) {
+  Shape r = s;
+  for (int i = 0; i < drop; ++i) r.pop_back();
+  return r;
+}
+
+// Integer products have no kernel of their own: the plain loop.
+void integer_product(const kernels::Gemm<std::int64_t>& g) {
+  for (std::int64_t i = 0; i < g.m; ++i) {
+    for (std::int64_t j = 0; j < g.n; ++j) {
+      std::uint64_t sum = 0;
+      for (std::int64_t k = 0; k < g.k; ++k) {
+        sum += static_cast<std::uint64_t>(g.a[i * g.a_row + k * g.a_col]) *
+               static_cast<std::uint64_t>(g.b[k * g.b_row + j * g.b_col]);
+      }
+      g.c[i * g.c_row + j] = static_cast<std::int64_t>(sum);
+    }
+  }
+}
+
+template <class T>
+void product(const Tensor& x, const Tensor& y, const Tensor& out) {
+  const Shape batch = leading(out.shape(), 2);
+  kernels::Gemm<T> g{};
+  g.m = out.size(-2);
+  g.n = out.size(-1);
+  g.k = x.size(-1);
+  g.a = x.data<T>();
+  g.a_row = x.strides()[x.rank() - 2];
+  g.a_col = x.strides()[x.rank() - 1];
+  g.b = y.data<T>();
+  g.b_row = y.strides()[y.rank() - 2];
+  g.b_col = y.strides()[y.rank() - 1];
+  g.c = out.data<T>();
+  g.c_row = g.n;
+  if (batch.numel() == 1) {
+    if constexpr (std::same_as<T, std::int64_t>) integer_product(g);
+    else backend(x.device()).of<T>().gemm(g);
+    return;
+  }
+  // Kept by the thread, so that a steady training step allocates nothing.
+  static thread_local std::vector<std::int64_t> a, b, c;
+  auto offsets = [&](const Tensor& t, std::vector<std::int64_t>& o) {
+    batch_offsets(batch, broadcast_strides(leading(t.shape(), 2), leading(t.strides(), 2), batch), o);
+  };
+  offsets(x, a);
+  offsets(y, b);
+  offsets(out, c);
+  if constexpr (std::same_as<T, std::int64_t>) {
+    const kernels::Gemm<T> first = g;
+    for (std::size_t i = 0; i < c.size(); ++i) {
+      g.a = first.a + a[i];
+      g.b = first.b + b[i];
+      g.c = first.c + c[i];
+      integer_product(g);
+    }
+  } else {
+    backend(x.device()).of<T>().gemm_batched(g, batch.numel(), a.data(), b.data(), c.data());
+  }
+}
+
+}  // namespace
+
+namespace ops {
+
+Tensor BatchedMatmul::forward(const Tensor& x, const Tensor& y) const {
+  check_same_dtype(x, y, "matmul", "y");
+  if (x.rank() < 2 || y.rank() < 2) {
+    fail(ErrorKind::value, "bmm", "expected matrices, got x ", x.shape(), " and y ", y.shape());
+  }
+  if (x.size(-1) != y.size(-2)) {
+    fail(ErrorKind::value, "matmul", "x has ", x.size(-1), " columns, y has ", y.size(-2), " rows (x ", x.shape(), ", y ",
+         y.shape(), "), expected equal numbers");
+  }
+  Shape shape = broadcast(leading(x.shape(), 2), leading(y.shape(), 2), "matmul");
+  shape.push_back(x.size(-2));
+  shape.push_back(y.size(-1));
+  const DType result = x.dtype();
+  if (is_integral(result) && result != DType::int64) {
+    Tensor wide = BatchedMatmul{}.forward(Cast{{}, DType::int64}.forward(x), Cast{{}, DType::int64}.forward(y));
+    return Cast{{}, result}.forward(wide);
+  }
+  Tensor out = Tensor::empty(shape, result);
+  if (out.numel() == 0) return out;
+  if (result == DType::float32) product<float>(x, y, out);
+  else if (result == DType::float64) product<double>(x, y, out);
+  else product<std::int64_t>(x, y, out);
+  return out;
+}
+
+Tensor Matmul::forward(const Tensor& x, const Tensor& y) const {
+  if (x.rank() == 0 || y.rank() == 0) {
+    fail(ErrorKind::value, "matmul", "0-d tensors have no matrix product (x ", x.shape(), ", y ", y.shape(), "); use *");
+  }
+  if (x.rank() == 1 && y.rank() == 1 && x.numel() != y.numel()) {
+    fail(ErrorKind::value, "matmul", "vectors of sizes ", x.numel(), " and ", y.numel(), ", expected equal sizes");
+  }
+  if (x.rank() == 1) {
+    Tensor r = matmul(unsqueeze(x, 0), y.rank() == 1 ? unsqueeze(y, 1) : y);
+    return y.rank() == 1 ? reshape(r, {}) : squeeze(r, -2);
+  }
+  if (y.rank() == 1) return squeeze(matmul(x, unsqueeze(y, 1)), -1);
+  if (x.rank() > 2 && y.rank() == 2 && x.size(-1) == y.size(0)) {  // one product of all rows
+    Shape shape = leading(x.shape(), 1);
+    shape.push_back(y.size(1));
+    return reshape(bmm(reshape(x, {x.numel() == 0 ? leading(x.shape(), 1).numel() : -1, x.size(-1)}), y), shape);
+  }
+  return bmm(x, y);
+}
+
+Tensor Linear::forward(const Tensor& x, const Tensor& weight, const Tensor& bias) const {
+  if (weight.rank() != 1 && weight.rank() != 2) {
+    fail(ErrorKind::value, "linear", "weight has shape ", weight.shape(), ", expected [out_features, in_features]");
+  }
+  if (x.rank() == 0 || x.size(-1) != weight.size(-1)) {
+    fail(ErrorKind::value, "linear", "x has ", x.rank() ? x.size(-1) : 0, " features, weight expects ", weight.size(-1),
+         " (x ", x.shape(), ", weight ", weight.shape(), ")");
+  }
+  check_same_dtype(x, weight, "linear", "weight");
+  const std::int64_t out_features = weight.rank() == 2 ? weight.size(0) : 1;
+  if (bias.defined()) {
+    check_same_dtype(x, bias, "linear", "bias");
+    const bool fits = bias.rank() == 0 || (bias.rank() == 1 && (bias.numel() == out_features || bias.numel() == 1));
+    if (!fits) fail(ErrorKind::value, "linear", "bias has shape ", bias.shape(), ", expected [", out_features, "]");
+  }
+  Shape shape = leading(x.shape(), 1);
+  if (weight.rank() == 2) shape.push_back(out_features);
+  Tensor y = Tensor::empty(shape, x.dtype());
+  if (y.numel() == 0) return y;
+  // Rows in place where the leading dimensions run into one another.
+  const bool rows = x.rank() == 2 || x.is_contiguous();
+  const Tensor flat = rows ? x : x.copy();
+  auto run = [&]<class T>(T) {
+    kernels::Gemm<T> g{};
+    g.m = leading(x.shape(), 1).numel();
+    g.n = out_features;
+    g.k = x.size(-1);
+    g.a = flat.data<T>();
+    g.a_row = flat.rank() == 2 ? flat.strides()[0] : g.k;
+    g.a_col = flat.strides().back();
+    g.b = weight.data<T>();
+    g.b_row = weight.strides().back();
+    g.b_col = weight.rank() == 2 ? weight.strides()[0] : 1;
+    g.c = y.data<T>();
+    g.c_row = g.n;
+    const Tensor b = bias.defined() && (bias.numel() != g.n || !bias.is_contiguous())
+                         ? Expand{{}, {g.n}}.forward(bias).copy() : bias;
+    if (b.defined()) g.bias = b.data<T>();
+    backend(x.device()).of<T>().gemm(g);
+  };
+  if (x.dtype() == DType::float32) run(float{});
+  else if (x.dtype() == DType::float64) run(double{});
+  else fail(ErrorKind::type, "linear", "x is ", x.describe(), ", expected a floating-point dtype");
+  return y;
+}
+
+}  // namespace ops
+}  // namespace lg
