@@ -1,0 +1,108 @@
+// update.cpp: hands lists of tensors to the device's update kernels. A half-precision or strided
+// tensor goes through a contiguous copy of the update dtype and back.
+#include "lightgrad/ops/update.h"
+
+#include <vector>
+
+namespace lg {
+
+namespace {
+
+bool is_direct(const Tensor& t) { return t.is_contiguous() && !is_half(t.dtype()); }
+
+// t itself when kernels can work on it, else its numbers in fresh memory.
+Tensor staged(const Tensor& t) {
+  if (is_direct(t)) return t;
+  Tensor copy = Tensor::empty(t.shape(), update_dtype(t.dtype()));
+  copy.assign(t.detach());
+  return copy;
+}
+
+template <class T> T* data_or_null(const Tensor& t) { return t.defined() ? t.data<T>() : nullptr; }
+
+// run<T>(parameter, gradient, update) once for every update of element type T.
+template <class T, class Row, class MakeRow, class Run>
+void update_all(std::span<const Update> updates, MakeRow&& make_row, Run&& run) {
+  std::vector<Row> rows;
+  std::vector<Tensor> parameters, gradients;  // keep the staged copies alive
+  std::vector<const Tensor*> targets;
+  for (const Update& u : updates) {
+    if (update_dtype(u.parameter.dtype()) != dtype_of<T> || u.parameter.numel() == 0) continue;
+    parameters.push_back(staged(u.parameter));
+    gradients.push_back(staged(u.gradient));
+    targets.push_back(&u.parameter);
+    rows.push_back(
+        make_row(parameters.back().template data<T>(), gradients.back().template data<T>(), u));
+  }
+  if (rows.empty()) return;
+  run(backend(targets.front()->device()).template of<T>(), std::span<const Row>(rows));
+  for (std::size_t i = 0; i < targets.size(); ++i) {
+    if (parameters[i].is_same(*targets[i]))
+      targets[i]->impl()->storage->bump_version();
+    else
+      targets[i]->assign(parameters[i]);
+  }
+}
+
+template <class T> void sgd_update_of(const SgdOptions& options, std::span<const Update> updates) {
+  using Row = kernels::SgdTensor<T>;
+  update_all<T, Row>(
+      updates,
+      [](T* p, const T* g, const Update& u) {
+        return Row{p, g, data_or_null<T>(u.state[0]), u.parameter.numel()};
+      },
+      [&](const auto& kernels, std::span<const Row> rows) { kernels.sgd_steps(options, rows); });
+}
+
+template <class T>
+void adam_update_of(const AdamOptions& options, std::span<const Update> updates) {
+  using Row = kernels::AdamTensor<T>;
+  update_all<T, Row>(
+      updates,
+      [](T* p, const T* g, const Update& u) {
+        return Row{p,
+                   g,
+                   u.state[0].data<T>(),
+                   u.state[1].data<T>(),
+                   data_or_null<T>(u.state[2]),
+                   u.parameter.numel()};
+      },
+      [&](const auto& kernels, std::span<const Row> rows) { kernels.adam_steps(options, rows); });
+}
+
+// f(T* data) on the element type of x, which kernels can work on.
+template <class F> auto on_data(const Tensor& x, F&& f) {
+  return x.dtype() == DType::float64 ? f(x.data<double>()) : f(x.data<float>());
+}
+
+}  // namespace
+
+void sgd_update(const SgdOptions& options, std::span<const Update> updates) {
+  sgd_update_of<float>(options, updates);
+  sgd_update_of<double>(options, updates);
+}
+
+void adam_update(const AdamOptions& options, std::span<const Update> updates) {
+  adam_update_of<float>(options, updates);
+  adam_update_of<double>(options, updates);
+}
+
+double sum_of_squares(const Tensor& x) {
+  const Tensor data = staged(x);
+  return on_data(data, [&]<class T>(T* p) {
+    return backend(x.device()).of<T>().sum_of_squares(p, data.numel());
+  });
+}
+
+void scale_in_place(const Tensor& x, double factor) {
+  const Tensor data = staged(x);
+  on_data(data, [&]<class T>(T* p) {
+    backend(x.device()).of<T>().scale_inplace(p, data.numel(), static_cast<T>(factor));
+  });
+  if (data.is_same(x))
+    x.impl()->storage->bump_version();
+  else
+    x.assign(data);
+}
+
+}  // namespace lg

@@ -1,0 +1,35 @@
+// update.h: what optimizers and gradient clipping do to parameters: whole lists of tensors in one
+// pass over memory, outside of any graph, under the version counter.
+#pragma once
+
+#include <array>
+#include <span>
+
+#include "lightgrad/backend/backend.h"
+#include "lightgrad/tensor/tensor.h"
+
+namespace lg {
+
+using kernels::AdamOptions;
+using kernels::SgdOptions;
+
+// The dtype that a parameter is updated in, and its state is kept in: float64 for float64, else
+// float32.
+inline DType update_dtype(DType t) { return t == DType::float64 ? t : DType::float32; }
+
+// A parameter, its gradient (same shape and dtype) and its state (same shape, contiguous,
+// update_dtype): SGD has a momentum buffer; Adam the first and second moments and, with amsgrad,
+// the largest second moment so far.
+struct Update {
+  Tensor parameter, gradient;
+  std::array<Tensor, 3> state;
+};
+void sgd_update(const SgdOptions& options, std::span<const Update> updates);
+void adam_update(const AdamOptions& options, std::span<const Update> updates);
+
+// The sum of x^2, accumulated in double in a fixed order.
+double sum_of_squares(const Tensor& x);
+// x *= factor.
+void scale_in_place(const Tensor& x, double factor);
+
+}  // namespace lg
