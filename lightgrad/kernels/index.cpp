@@ -86,7 +86,7 @@ class LineCursor {
   Shape position_;
 };
 
-// visit(offset in indexed, offset in other) for positions [n_begin, n_end) of a line and some of its columns, in order.
+// visit(offset in indexed, offset in other) for positions [n_begin, n_end) of a line and some of its columns.
 template <class Visit>
 void walk_line(const Lines& all, const std::int64_t* offset, const std::int64_t* index, std::int64_t n_begin,
                std::int64_t n_end, std::int64_t column, std::int64_t columns, Visit visit) {

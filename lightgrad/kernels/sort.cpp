@@ -66,13 +66,14 @@ Item* radix_sort(Item* items, Item* other, std::int64_t n) {
 template <class Item, class T, class Order>
 void select_items(const T* x, T* values, std::int64_t* indices, std::int64_t outer, std::int64_t n,
                   std::int64_t inner, std::int64_t k, bool descending, Order order) {
+  using Position = decltype(Item::position);
   const Key<T> flip = descending ? ~Key<T>(0) : Key<T>(0);
   parallel_for(outer * inner, row_grain(n), [&](std::int64_t first, std::int64_t last) {
     const Scratch<Item> items(n), other(n);
     for (std::int64_t row = first; row < last; ++row) {
       const T* from = x + row / inner * n * inner + row % inner;
       const std::int64_t to = row / inner * k * inner + row % inner;
-      for (std::int64_t i = 0; i < n; ++i) items[i] = {key_of(from[i * inner]) ^ flip, static_cast<decltype(Item::position)>(i)};
+      for (std::int64_t i = 0; i < n; ++i) items[i] = {key_of(from[i * inner]) ^ flip, static_cast<Position>(i)};
       const Item* sorted = order(items.get(), other.get());
       for (std::int64_t i = 0; i < k; ++i) {
         const auto position = static_cast<std::int64_t>(sorted[i].position);

@@ -19,6 +19,10 @@ struct Sizes {
   std::int64_t rows() const { return outer * inner; }
 };
 
+std::string text_of(const Sizes& s) {
+  return "[" + std::to_string(s.outer) + ", " + std::to_string(s.n) + ", " + std::to_string(s.inner) + "]";
+}
+
 // Rows, wide and narrow columns, and sizes that are cut into segments or blocks along n.
 std::vector<Sizes> all_sizes() {
   std::vector<Sizes> sizes;
@@ -52,8 +56,7 @@ void expect_rows(const std::vector<T>& x, const Sizes& s, double tolerance, cons
     }
     expected.push_back(row(one));
   }
-  expect_close(y, expected, tolerance,
-               what + " [" + std::to_string(s.outer) + ", " + std::to_string(s.n) + ", " + std::to_string(s.inner) + "]");
+  expect_close(y, expected, tolerance, what + " of " + text_of(s));
 }
 
 double variance(const std::vector<double>& row, double correction) {
@@ -98,7 +101,7 @@ TYPED_TEST(ReduceKernel, FoldsAgreeWithReference) {
   using T = TypeParam;
   for_each_target([] {
     for (const Sizes s : all_sizes()) {
-      SCOPED_TRACE(::testing::Message() << "[" << s.outer << ", " << s.n << ", " << s.inner << "]");
+      SCOPED_TRACE(text_of(s));
       const auto x = values<T>(s, 1);
       const auto xd = cast<std::conditional_t<std::is_integral_v<T>, std::int64_t, double>>(x);
       std::vector<T> y(static_cast<std::size_t>(s.rows()), T(7));
@@ -132,10 +135,10 @@ TYPED_TEST(ReduceKernel, ArgumentsAreTheFirstOfTies) {
       std::vector<std::int64_t> y(static_cast<std::size_t>(s.rows())), expected(y.size());
       kernels::reduce_argmax(x.data(), y.data(), s.outer, s.n, s.inner);
       kernels::reduce_arg_reference(true, x.data(), expected.data(), s.outer, s.n, s.inner);
-      EXPECT_EQ(y, expected) << s.outer << " " << s.n << " " << s.inner;
+      EXPECT_EQ(y, expected) << text_of(s);
       kernels::reduce_argmin(x.data(), y.data(), s.outer, s.n, s.inner);
       kernels::reduce_arg_reference(false, x.data(), expected.data(), s.outer, s.n, s.inner);
-      EXPECT_EQ(y, expected) << s.outer << " " << s.n << " " << s.inner;
+      EXPECT_EQ(y, expected) << text_of(s);
     }
   });
 }
@@ -201,11 +204,14 @@ TYPED_TEST(ReduceKernel, EmptyHasAnIdentity) {
 TYPED_TEST(ReduceFloatKernel, NanIsTheExtremeWhereverItStands) {
   using T = TypeParam;
   for_each_target([] {
-    for (const Sizes s : {Sizes{1, 5, 1}, {1, 37, 1}, {1, 600, 1}, {1, 40000, 1}, {1, 5, 3}, {1, 37, 9}, {1, 700, 70}}) {
+    for (const Sizes s : {Sizes{1, 5, 1}, {1, 37, 1}, {1, 600, 1}, {1, 40000, 1}, {1, 5, 3}, {1, 37, 9},
+                          {1, 700, 70}}) {
       const std::int64_t step = s.n > 1000 ? 9973 : s.n > 100 ? 61 : 1;
       for (std::int64_t at = 0; at < s.n; at += step) {
         auto x = values<T>(s, 3);
-        const auto set = [&](std::int64_t i, double v) { x[static_cast<std::size_t>(i * s.inner)] = static_cast<T>(v); };
+        const auto set = [&](std::int64_t i, double v) {
+          x[static_cast<std::size_t>(i * s.inner)] = static_cast<T>(v);
+        };
         set(s.n - 1, nan);
         set(at, nan);
         set(s.n / 2, at == s.n / 2 ? nan : inf);
@@ -379,8 +385,9 @@ TEST(ReduceBool, AnyAndAll) {
 
 TYPED_TEST(ReduceKernel, SameBitsAtAnyThreadCount) {
   using T = TypeParam;
-  for (const Sizes s : {Sizes{1, 1000003, 1}, {3, 70001, 1}, {2000, 129, 1}, {1, 2048, 1152}, {1, 100001, 3}, {40, 300, 20}}) {
-    SCOPED_TRACE(::testing::Message() << "[" << s.outer << ", " << s.n << ", " << s.inner << "]");
+  for (const Sizes s : {Sizes{1, 1000003, 1}, {3, 70001, 1}, {2000, 129, 1}, {1, 2048, 1152}, {1, 100001, 3},
+                        {40, 300, 20}}) {
+    SCOPED_TRACE(text_of(s));
     const auto x = values<T>(s, 8);
     const auto run = [&](auto kernel) {
       expect_same_bits([&] {
