@@ -44,18 +44,19 @@ void update_all(std::span<const Update> updates, MakeRow&& make_row, Run&& run) 
   }
 }
 
-template <class T> void sgd_update_of(const SgdOptions& options, std::span<const Update> updates) {
+template <class T>
+void sgd_update_of(const kernels::SgdOptions& options, std::span<const Update> updates) {
   using Row = kernels::SgdTensor<T>;
   update_all<T, Row>(
       updates,
       [](T* p, const T* g, const Update& u) {
         return Row{p, g, data_or_null<T>(u.state[0]), u.parameter.numel()};
       },
-      [&](const auto& kernels, std::span<const Row> rows) { kernels.sgd_steps(options, rows); });
+      [&](const auto& table, std::span<const Row> rows) { table.sgd_steps(options, rows); });
 }
 
 template <class T>
-void adam_update_of(const AdamOptions& options, std::span<const Update> updates) {
+void adam_update_of(const kernels::AdamOptions& options, std::span<const Update> updates) {
   using Row = kernels::AdamTensor<T>;
   update_all<T, Row>(
       updates,
@@ -67,7 +68,7 @@ void adam_update_of(const AdamOptions& options, std::span<const Update> updates)
                    data_or_null<T>(u.state[2]),
                    u.parameter.numel()};
       },
-      [&](const auto& kernels, std::span<const Row> rows) { kernels.adam_steps(options, rows); });
+      [&](const auto& table, std::span<const Row> rows) { table.adam_steps(options, rows); });
 }
 
 // f(T* data) on the element type of x, which kernels can work on.
@@ -77,12 +78,12 @@ template <class F> auto on_data(const Tensor& x, F&& f) {
 
 }  // namespace
 
-void sgd_update(const SgdOptions& options, std::span<const Update> updates) {
+void sgd_update(const kernels::SgdOptions& options, std::span<const Update> updates) {
   sgd_update_of<float>(options, updates);
   sgd_update_of<double>(options, updates);
 }
 
-void adam_update(const AdamOptions& options, std::span<const Update> updates) {
+void adam_update(const kernels::AdamOptions& options, std::span<const Update> updates) {
   adam_update_of<float>(options, updates);
   adam_update_of<double>(options, updates);
 }

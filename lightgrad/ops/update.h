@@ -10,9 +10,6 @@
 
 namespace lg {
 
-using kernels::AdamOptions;
-using kernels::SgdOptions;
-
 // The dtype that a parameter is updated in, and its state is kept in: float64 for float64, else
 // float32.
 inline DType update_dtype(DType t) { return t == DType::float64 ? t : DType::float32; }
@@ -24,8 +21,8 @@ struct Update {
   Tensor parameter, gradient;
   std::array<Tensor, 3> state;
 };
-void sgd_update(const SgdOptions& options, std::span<const Update> updates);
-void adam_update(const AdamOptions& options, std::span<const Update> updates);
+void sgd_update(const kernels::SgdOptions& options, std::span<const Update> updates);
+void adam_update(const kernels::AdamOptions& options, std::span<const Update> updates);
 
 // The sum of x^2, accumulated in double in a fixed order.
 double sum_of_squares(const Tensor& x);

@@ -5,6 +5,7 @@
 #include <unordered_set>
 
 #include "lightgrad/ops/creation.h"
+#include "lightgrad/ops/update.h"
 
 namespace lg::optim {
 

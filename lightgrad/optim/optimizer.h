@@ -13,8 +13,11 @@
 #include <utility>
 #include <vector>
 
-#include "lightgrad/ops/update.h"
 #include "lightgrad/tensor/tensor.h"
+
+namespace lg {
+struct Update;  // ops/update.h
+}
 
 namespace lg::optim {
 

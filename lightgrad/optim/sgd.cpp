@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "lightgrad/ops/update.h"
+
 namespace lg::optim {
 
 namespace {
