@@ -1,5 +1,5 @@
-// attention.cpp: tasks for the threads: batch and head, and where those are few, ranges of queries as well. Such ranges
-// have sums of dk and dv of their own, added in rising order.
+// attention.cpp: tasks for the threads: batch and head, and where those are few, ranges of queries
+// as well. Such ranges have sums of dk and dv of their own, added in rising order.
 #include "lightgrad/kernels/attention.h"
 
 #include <algorithm>
@@ -20,11 +20,11 @@
 #ifndef LIGHTGRAD_KERNELS_ATTENTION_TABLE
 #define LIGHTGRAD_KERNELS_ATTENTION_TABLE
 namespace lg::kernels {
-template <class T>
-struct AttentionKernels {
+template <class T> struct AttentionKernels {
   std::int64_t panel;  // rows of the sums dk and dv are padded to a multiple of it
   void (*forward)(const Attention<T>&, const AttentionTask&, T* out, T* lse);
-  void (*backward)(const Attention<T>&, const AttentionGradient<T>&, const AttentionTask&, T* dk, T* dv);
+  void (*backward)(const Attention<T>&, const AttentionGradient<T>&, const AttentionTask&, T* dk,
+                   T* dv);
 };
 }  // namespace lg::kernels
 #endif
@@ -33,8 +33,7 @@ HWY_BEFORE_NAMESPACE();
 namespace lg::kernels {
 namespace HWY_NAMESPACE {
 namespace {
-template <class T>
-constexpr AttentionKernels<T> kKernels{kPanel<T>, &Forward<T>, &Backward<T>};
+template <class T> constexpr AttentionKernels<T> kKernels{kPanel<T>, &Forward<T>, &Backward<T>};
 }  // namespace
 const AttentionKernels<float>* AttentionFloat() { return &kKernels<float>; }
 const AttentionKernels<double>* AttentionDouble() { return &kKernels<double>; }
@@ -48,8 +47,7 @@ HWY_EXPORT(AttentionFloat);
 HWY_EXPORT(AttentionDouble);
 
 namespace {
-template <class T>
-const AttentionKernels<T>& kernels_for() {
+template <class T> const AttentionKernels<T>& kernels_for() {
   if constexpr (sizeof(T) == sizeof(float)) {
     return *HWY_DYNAMIC_DISPATCH(AttentionFloat)();
   } else {
@@ -65,7 +63,8 @@ struct Tasks {
   explicit Tasks(const Attention<T>& a) : heads(a.heads), query_len(a.query_len) {
     const std::int64_t all = a.batch * a.heads, enough = 16;
     blocks = (a.query_len + kQueryBlock - 1) / kQueryBlock;
-    parts = std::max<std::int64_t>(1, std::min(blocks, (enough + all - 1) / std::max<std::int64_t>(1, all)));
+    parts = std::max<std::int64_t>(
+        1, std::min(blocks, (enough + all - 1) / std::max<std::int64_t>(1, all)));
     count = all * parts;
   }
   AttentionTask operator[](std::int64_t i) const {
@@ -77,8 +76,8 @@ struct Tasks {
 
 // to[r, :] = sum over parts p of sums[p][r, :], for rows [begin, end) of padded width `row`.
 template <class T>
-void combine(const T* sums, std::int64_t parts, std::int64_t part_size, std::int64_t row, std::int64_t begin,
-             std::int64_t end, std::int64_t width, T* to, std::int64_t to_row) {
+void combine(const T* sums, std::int64_t parts, std::int64_t part_size, std::int64_t row,
+             std::int64_t begin, std::int64_t end, std::int64_t width, T* to, std::int64_t to_row) {
   for (std::int64_t r = begin; r < end; ++r) {
     const T* from = sums + r * row;
     T* out = to + r * to_row;
@@ -91,8 +90,7 @@ void combine(const T* sums, std::int64_t parts, std::int64_t part_size, std::int
 }
 }  // namespace
 
-template <class T>
-void attention_forward(const Attention<T>& a, T* out, T* lse) {
+template <class T> void attention_forward(const Attention<T>& a, T* out, T* lse) {
   const auto& kernels = kernels_for<T>();
   const Tasks tasks(a);
   parallel_chunks(tasks.count, [&](std::int64_t i) { kernels.forward(a, tasks[i], out, lse); });
@@ -102,13 +100,18 @@ template <class T>
 void attention_backward(const Attention<T>& a, const AttentionGradient<T>& gradient) {
   const auto& kernels = kernels_for<T>();
   const Tasks tasks(a);
-  const auto padded = [&](std::int64_t n) { return (n + kernels.panel - 1) / kernels.panel * kernels.panel; };
-  const std::int64_t k_row = padded(a.head_dim), v_row = padded(a.value_dim), size = a.key_len * (k_row + v_row);
-  // Puts the sums of one head's parts, `sums` [parts][key_len * (k_row + v_row)], where they belong.
-  const auto finish = [&](const AttentionTask& t, const T* sums, std::int64_t begin, std::int64_t end) {
+  const auto padded = [&](std::int64_t n) {
+    return (n + kernels.panel - 1) / kernels.panel * kernels.panel;
+  };
+  const std::int64_t k_row = padded(a.head_dim), v_row = padded(a.value_dim),
+                     size = a.key_len * (k_row + v_row);
+  // Puts the sums of one head's parts, `sums` [parts][key_len * (k_row + v_row)], where they
+  // belong.
+  const auto finish = [&](const AttentionTask& t, const T* sums, std::int64_t begin,
+                          std::int64_t end) {
     if (gradient.dk) {
-      combine(sums, tasks.parts, size, k_row, begin, end, a.head_dim, At(gradient.dk, gradient.dk_stride, t),
-              gradient.dk_stride[2]);
+      combine(sums, tasks.parts, size, k_row, begin, end, a.head_dim,
+              At(gradient.dk, gradient.dk_stride, t), gradient.dk_stride[2]);
     }
     if (gradient.dv) {
       combine(sums + a.key_len * k_row, tasks.parts, size, v_row, begin, end, a.value_dim,
@@ -137,21 +140,22 @@ void attention_backward(const Attention<T>& a, const AttentionGradient<T>& gradi
 
 namespace {
 // f(task, query, scores): scores of one row after scale, mask and causality.
-template <class T, class F>
-void each_row_of_scores(const Attention<T>& a, F f) {
+template <class T, class F> void each_row_of_scores(const Attention<T>& a, F f) {
   std::vector<T> scores(static_cast<std::size_t>(a.key_len));
   for (std::int64_t b = 0; b < a.batch; ++b) {
     for (std::int64_t h = 0; h < a.heads; ++h) {
       const AttentionTask t{b, h, 0, a.query_len};
       for (std::int64_t i = 0; i < a.query_len; ++i) {
         for (std::int64_t j = 0; j < a.key_len; ++j) {
-          const T *q = At(a.q, a.q_stride, t) + i * a.q_stride[2], *k = At(a.k, a.k_stride, t) + j * a.k_stride[2];
+          const T *q = At(a.q, a.q_stride, t) + i * a.q_stride[2],
+                  *k = At(a.k, a.k_stride, t) + j * a.k_stride[2];
           T dot = 0;
           for (std::int64_t c = 0; c < a.head_dim; ++c) dot += q[c] * k[c];
           dot *= a.scale;
           const std::int64_t* m = a.mask_stride;
           if (a.mask) dot += a.mask[b * m[0] + h * m[1] + i * m[2] + j * m[3]];
-          scores[static_cast<std::size_t>(j)] = a.causal && j > i ? -std::numeric_limits<T>::infinity() : dot;
+          scores[static_cast<std::size_t>(j)] =
+              a.causal && j > i ? -std::numeric_limits<T>::infinity() : dot;
         }
         f(t, i, scores.data());
       }
@@ -163,17 +167,18 @@ template <class T>
 T dropout_factor(const Attention<T>& a, const AttentionTask& t, std::int64_t i, std::int64_t j) {
   if (a.dropout_p <= 0) return T(1);
   const auto index = static_cast<std::uint64_t>((t.Row(a) + i) * a.key_len + j);
-  const bool kept = a.dropout_p < 1 && random_word(a.dropout, index) >= static_cast<double>(a.dropout_p) * 0x1p32;
+  const bool kept =
+      a.dropout_p < 1 && random_word(a.dropout, index) >= static_cast<double>(a.dropout_p) * 0x1p32;
   return kept ? static_cast<T>(1 / (1 - static_cast<double>(a.dropout_p))) : T(0);
 }
 }  // namespace
 
-template <class T>
-void attention_forward_reference(const Attention<T>& a, T* out, T* lse) {
+template <class T> void attention_forward_reference(const Attention<T>& a, T* out, T* lse) {
   each_row_of_scores(a, [&](const AttentionTask& t, std::int64_t i, const T* scores) {
     T max = -std::numeric_limits<T>::infinity(), sum = 0;
     for (std::int64_t j = 0; j < a.key_len; ++j) max = scores[j] > max ? scores[j] : max;
-    const bool nothing = std::all_of(scores, scores + a.key_len, [&](T s) { return s == -INFINITY; });
+    const bool nothing =
+        std::all_of(scores, scores + a.key_len, [&](T s) { return s == -INFINITY; });
     for (std::int64_t j = 0; j < a.key_len && !nothing; ++j) sum += std::exp(scores[j] - max);
     lse[t.Row(a) + i] = nothing ? max : max + std::log(sum);
     T* o = At(out, a.out_stride, t) + i * a.out_stride[2];
@@ -190,7 +195,8 @@ void attention_forward_reference(const Attention<T>& a, T* out, T* lse) {
 
 template <class T>
 void attention_backward_reference(const Attention<T>& a, const AttentionGradient<T>& gradient) {
-  const auto zero = [&](T* to, const std::int64_t(&stride)[3], std::int64_t rows, std::int64_t width) {
+  const auto zero = [&](T* to, const std::int64_t(&stride)[3], std::int64_t rows,
+                        std::int64_t width) {
     for (std::int64_t i = 0; to && i < a.batch * a.heads * rows; ++i) {
       const AttentionTask t{i / rows / a.heads, i / rows % a.heads, 0, 0};
       std::fill_n(At(to, stride, t) + i % rows * stride[2], width, T(0));
@@ -207,26 +213,31 @@ void attention_backward_reference(const Attention<T>& a, const AttentionGradient
     T dot = 0;
     for (std::int64_t c = 0; c < a.value_dim; ++c) dot += g[c] * o[c];
     for (std::int64_t j = 0; j < a.key_len; ++j) {
-      const T p = lse == -INFINITY ? T(0) : std::exp(scores[j] - lse), factor = dropout_factor(a, t, i, j);
-      const T *k = At(a.k, a.k_stride, t) + j * a.k_stride[2], *v = At(a.v, a.v_stride, t) + j * a.v_stride[2];
+      const T p = lse == -INFINITY ? T(0) : std::exp(scores[j] - lse),
+              factor = dropout_factor(a, t, i, j);
+      const T *k = At(a.k, a.k_stride, t) + j * a.k_stride[2],
+              *v = At(a.v, a.v_stride, t) + j * a.v_stride[2];
       T dp = 0;
       for (std::int64_t c = 0; c < a.value_dim; ++c) dp += g[c] * v[c];
       const T ds = p * (dp * factor - dot) * a.scale;
       for (std::int64_t c = 0; gradient.dv && c < a.value_dim; ++c) {
-        (At(gradient.dv, gradient.dv_stride, t) + j * gradient.dv_stride[2])[c] += p * factor * g[c];
+        (At(gradient.dv, gradient.dv_stride, t) + j * gradient.dv_stride[2])[c] +=
+            p * factor * g[c];
       }
       for (std::int64_t c = 0; c < a.head_dim; ++c) {
-        if (gradient.dq) (At(gradient.dq, gradient.dq_stride, t) + i * gradient.dq_stride[2])[c] += ds * k[c];
-        if (gradient.dk) (At(gradient.dk, gradient.dk_stride, t) + j * gradient.dk_stride[2])[c] += ds * q[c];
+        if (gradient.dq)
+          (At(gradient.dq, gradient.dq_stride, t) + i * gradient.dq_stride[2])[c] += ds * k[c];
+        if (gradient.dk)
+          (At(gradient.dk, gradient.dk_stride, t) + j * gradient.dk_stride[2])[c] += ds * q[c];
       }
     }
   });
 }
 
-#define LIGHTGRAD_INSTANTIATE(T)                                                              \
-  template void attention_forward(const Attention<T>&, T*, T*);                               \
-  template void attention_backward(const Attention<T>&, const AttentionGradient<T>&);         \
-  template void attention_forward_reference(const Attention<T>&, T*, T*);                     \
+#define LIGHTGRAD_INSTANTIATE(T)                                                      \
+  template void attention_forward(const Attention<T>&, T*, T*);                       \
+  template void attention_backward(const Attention<T>&, const AttentionGradient<T>&); \
+  template void attention_forward_reference(const Attention<T>&, T*, T*);             \
   template void attention_backward_reference(const Attention<T>&, const AttentionGradient<T>&);
 LIGHTGRAD_INSTANTIATE(float)
 LIGHTGRAD_INSTANTIATE(double)

@@ -1,4 +1,5 @@
-// cross_entropy.cpp: a row's loss needs its max, its sum of exponentials and one logit; smoothing adds one more sum.
+// cross_entropy.cpp: a row's loss needs its max, its sum of exponentials and one logit; smoothing
+// adds one more sum.
 #include "lightgrad/kernels/cross_entropy.h"
 
 #include <cmath>
@@ -16,9 +17,9 @@
 #ifndef LIGHTGRAD_KERNELS_CROSS_ENTROPY_TABLE
 #define LIGHTGRAD_KERNELS_CROSS_ENTROPY_TABLE
 namespace lg::kernels {
-template <class T>
-struct CrossEntropyRows {
-  void (*forward)(const CrossEntropy<T>&, T* loss, T* logsumexp, std::int64_t begin, std::int64_t end);
+template <class T> struct CrossEntropyRows {
+  void (*forward)(const CrossEntropy<T>&, T* loss, T* logsumexp, std::int64_t begin,
+                  std::int64_t end);
   void (*backward)(const CrossEntropy<T>&, T weight_sum, const T* g, const T* logsumexp, T* dlogits,
                    std::int64_t begin, std::int64_t end);
 };
@@ -31,7 +32,8 @@ namespace HWY_NAMESPACE {
 namespace {
 
 template <class T>
-void Forward(const CrossEntropy<T>& c, T* loss, T* logsumexp, std::int64_t begin, std::int64_t end) {
+void Forward(const CrossEntropy<T>& c, T* loss, T* logsumexp, std::int64_t begin,
+             std::int64_t end) {
   const Tag<T> d;
   const T smoothing = static_cast<T>(c.label_smoothing);
   for (std::int64_t r = begin; r < end; ++r) {
@@ -67,10 +69,11 @@ void Forward(const CrossEntropy<T>& c, T* loss, T* logsumexp, std::int64_t begin
 }
 
 template <class T>
-void Backward(const CrossEntropy<T>& c, T weight_sum, const T* g, const T* logsumexp, T* dlogits, std::int64_t begin,
-              std::int64_t end) {
+void Backward(const CrossEntropy<T>& c, T weight_sum, const T* g, const T* logsumexp, T* dlogits,
+              std::int64_t begin, std::int64_t end) {
   const Tag<T> d;
-  const T smoothing = static_cast<T>(c.label_smoothing), per_class = smoothing / static_cast<T>(c.n);
+  const T smoothing = static_cast<T>(c.label_smoothing),
+          per_class = smoothing / static_cast<T>(c.n);
   for (std::int64_t r = begin; r < end; ++r) {
     const T* x = c.logits + r * c.n;
     T* dx = dlogits + r * c.n;
@@ -100,8 +103,7 @@ void Backward(const CrossEntropy<T>& c, T weight_sum, const T* g, const T* logsu
   }
 }
 
-template <class T>
-constexpr CrossEntropyRows<T> kRows{&Forward<T>, &Backward<T>};
+template <class T> constexpr CrossEntropyRows<T> kRows{&Forward<T>, &Backward<T>};
 
 }  // namespace
 const CrossEntropyRows<float>* CrossEntropyFloat() { return &kRows<float>; }
@@ -116,8 +118,7 @@ HWY_EXPORT(CrossEntropyFloat);
 HWY_EXPORT(CrossEntropyDouble);
 
 namespace {
-template <class T>
-const CrossEntropyRows<T>& rows_for() {
+template <class T> const CrossEntropyRows<T>& rows_for() {
   if constexpr (sizeof(T) == sizeof(float)) {
     return *HWY_DYNAMIC_DISPATCH(CrossEntropyFloat)();
   } else {
@@ -125,8 +126,7 @@ const CrossEntropyRows<T>& rows_for() {
   }
 }
 
-template <class T>
-T sum_of_weights(const CrossEntropy<T>& c) {
+template <class T> T sum_of_weights(const CrossEntropy<T>& c) {
   if (!c.weight) return static_cast<T>(c.n);
   double sum = 0;
   for (std::int64_t i = 0; i < c.n; ++i) sum += c.weight[i];
@@ -134,8 +134,7 @@ T sum_of_weights(const CrossEntropy<T>& c) {
 }
 }  // namespace
 
-template <class T>
-void cross_entropy_forward(const CrossEntropy<T>& c, T* loss, T* logsumexp) {
+template <class T> void cross_entropy_forward(const CrossEntropy<T>& c, T* loss, T* logsumexp) {
   const auto& table = rows_for<T>();
   parallel_for(c.rows, row_grain(c.n), [&](std::int64_t begin, std::int64_t end) {
     table.forward(c, loss, logsumexp, begin, end);
@@ -165,14 +164,17 @@ void cross_entropy_forward_reference(const CrossEntropy<T>& c, T* loss, T* logsu
       loss[r] = 0;
       continue;
     }
-    const auto nll = [&](std::int64_t i) { return (c.weight ? c.weight[i] : T(1)) * (logsumexp[r] - x[i]); };
+    const auto nll = [&](std::int64_t i) {
+      return (c.weight ? c.weight[i] : T(1)) * (logsumexp[r] - x[i]);
+    };
     for (std::int64_t i = 0; i < c.n && e != 0; ++i) smooth += nll(i);
     loss[r] = (1 - e) * nll(t) + (e != 0 ? e / static_cast<T>(c.n) * smooth : T(0));
   }
 }
 
 template <class T>
-void cross_entropy_backward_reference(const CrossEntropy<T>& c, const T* g, const T* logsumexp, T* dlogits) {
+void cross_entropy_backward_reference(const CrossEntropy<T>& c, const T* g, const T* logsumexp,
+                                      T* dlogits) {
   const T e = static_cast<T>(c.label_smoothing), weight_sum = sum_of_weights(c);
   for (std::int64_t r = 0; r < c.rows; ++r) {
     const std::int64_t t = c.target[r];
@@ -190,10 +192,10 @@ void cross_entropy_backward_reference(const CrossEntropy<T>& c, const T* g, cons
   }
 }
 
-#define LIGHTGRAD_INSTANTIATE(T)                                                                              \
-  template void cross_entropy_forward(const CrossEntropy<T>&, T*, T*);                                       \
-  template void cross_entropy_backward(const CrossEntropy<T>&, const T*, const T*, T*);                      \
-  template void cross_entropy_forward_reference(const CrossEntropy<T>&, T*, T*);                             \
+#define LIGHTGRAD_INSTANTIATE(T)                                                        \
+  template void cross_entropy_forward(const CrossEntropy<T>&, T*, T*);                  \
+  template void cross_entropy_backward(const CrossEntropy<T>&, const T*, const T*, T*); \
+  template void cross_entropy_forward_reference(const CrossEntropy<T>&, T*, T*);        \
   template void cross_entropy_backward_reference(const CrossEntropy<T>&, const T*, const T*, T*);
 LIGHTGRAD_INSTANTIATE(float)
 LIGHTGRAD_INSTANTIATE(double)

@@ -18,14 +18,16 @@ namespace HWY_NAMESPACE {
 namespace {
 
 template <class T>
-HWY_INLINE void Dropout(const T* x, T* y, std::int64_t begin, std::int64_t end, double p, Stream stream) {
+HWY_INLINE void Dropout(const T* x, T* y, std::int64_t begin, std::int64_t end, double p,
+                        Stream stream) {
   constexpr std::int64_t block = 1024;
   const Tag<T> d;
   const Keep<T> keep(p);
   HWY_ALIGN std::uint32_t buffer[block + kRandomSlack] = {};
   for (std::int64_t at = begin; at < end; at += block) {
     const std::int64_t length = std::min(block, end - at);
-    const std::uint32_t* words = RandomWords(stream, static_cast<std::uint64_t>(at), length, buffer);
+    const std::uint32_t* words =
+        RandomWords(stream, static_cast<std::uint64_t>(at), length, buffer);
     EachVector(d, length, [&](int, std::int64_t i, std::int64_t lanes) LIGHTGRAD_LANES {
       StoreLanes(hn::Mul(LoadLanes(d, x + at + i, lanes), keep(words + i)), d, y + at + i, lanes);
     });
@@ -33,10 +35,12 @@ HWY_INLINE void Dropout(const T* x, T* y, std::int64_t begin, std::int64_t end, 
 }
 
 }  // namespace
-void DropoutFloat(const float* x, float* y, std::int64_t begin, std::int64_t end, double p, Stream stream) {
+void DropoutFloat(const float* x, float* y, std::int64_t begin, std::int64_t end, double p,
+                  Stream stream) {
   Dropout(x, y, begin, end, p, stream);
 }
-void DropoutDouble(const double* x, double* y, std::int64_t begin, std::int64_t end, double p, Stream stream) {
+void DropoutDouble(const double* x, double* y, std::int64_t begin, std::int64_t end, double p,
+                   Stream stream) {
   Dropout(x, y, begin, end, p, stream);
 }
 }  // namespace HWY_NAMESPACE
@@ -48,8 +52,7 @@ namespace lg::kernels {
 HWY_EXPORT(DropoutFloat);
 HWY_EXPORT(DropoutDouble);
 
-template <class T>
-void dropout(const T* x, T* y, std::int64_t n, double p, Stream stream) {
+template <class T> void dropout(const T* x, T* y, std::int64_t n, double p, Stream stream) {
   parallel_for(n, 8192, [&](std::int64_t begin, std::int64_t end) {
     if constexpr (sizeof(T) == sizeof(float)) {
       HWY_DYNAMIC_DISPATCH(DropoutFloat)(x, y, begin, end, p, stream);

@@ -1,4 +1,5 @@
-// layer_norm.cpp: rows in cache; backward reads g and x once from memory for dx, dweight and dbias together.
+// layer_norm.cpp: rows in cache; backward reads g and x once from memory for dx, dweight and dbias
+// together.
 #include "lightgrad/kernels/layer_norm.h"
 
 #include <algorithm>
@@ -17,11 +18,11 @@
 #define LIGHTGRAD_KERNELS_LAYER_NORM_TABLE
 namespace lg::kernels {
 // Kernels of one row. dweight and dbias are sums to add to, or null.
-template <class T>
-struct LayerNormRow {
-  void (*forward)(const T* x, const T* weight, const T* bias, T* y, T* mean, T* rstd, std::int64_t n, T eps);
-  void (*backward)(const T* g, const T* x, const T* weight, T mean, T rstd, T* dx, T* dweight, T* dbias,
-                   std::int64_t n);
+template <class T> struct LayerNormRow {
+  void (*forward)(const T* x, const T* weight, const T* bias, T* y, T* mean, T* rstd,
+                  std::int64_t n, T eps);
+  void (*backward)(const T* g, const T* x, const T* weight, T mean, T rstd, T* dx, T* dweight,
+                   T* dbias, std::int64_t n);
 };
 }  // namespace lg::kernels
 #endif
@@ -32,7 +33,8 @@ namespace HWY_NAMESPACE {
 namespace {
 
 template <bool affine, class T>
-HWY_INLINE void Normalize(const T* x, const T* weight, const T* bias, T* y, T mean, T rstd, std::int64_t n) {
+HWY_INLINE void Normalize(const T* x, const T* weight, const T* bias, T* y, T mean, T rstd,
+                          std::int64_t n) {
   const Tag<T> d;
   const auto m = hn::Set(d, mean), r = hn::Set(d, rstd);
   EachVector(d, n, [&](int, std::int64_t i, std::int64_t lanes) LIGHTGRAD_LANES {
@@ -51,7 +53,8 @@ HWY_INLINE void Normalize(const T* x, const T* weight, const T* bias, T* y, T me
 }
 
 template <class T>
-void Forward(const T* x, const T* weight, const T* bias, T* y, T* mean, T* rstd, std::int64_t n, T eps) {
+void Forward(const T* x, const T* weight, const T* bias, T* y, T* mean, T* rstd, std::int64_t n,
+             T eps) {
   const Tag<T> d;
   const T count = static_cast<T>(n), first = RowSum(x, n) / count;
   const auto m = hn::Set(d, first);
@@ -73,8 +76,8 @@ void Forward(const T* x, const T* weight, const T* bias, T* y, T* mean, T* rstd,
 }
 
 template <bool affine, class T>
-HWY_INLINE void BackwardRow(const T* g, const T* x, const T* weight, T mean, T rstd, T* dx, T* dweight, T* dbias,
-                            std::int64_t n) {
+HWY_INLINE void BackwardRow(const T* g, const T* x, const T* weight, T mean, T rstd, T* dx,
+                            T* dweight, T* dbias, std::int64_t n) {
   const Tag<T> d;
   const auto m = hn::Set(d, mean), r = hn::Set(d, rstd);
   const auto scaled = [&](hn::Vec<Tag<T>> v, std::int64_t i, std::int64_t lanes) LIGHTGRAD_LANES {
@@ -88,14 +91,16 @@ HWY_INLINE void BackwardRow(const T* g, const T* x, const T* weight, T mean, T r
   EachVector(d, n, [&](int s, std::int64_t i, std::int64_t lanes) LIGHTGRAD_LANES {
     const auto v = LoadLanes(d, g + i, lanes);
     const auto h = hn::Mul(hn::Sub(LoadLanes(d, x + i, lanes), m), r);
-    if (dweight) StoreLanes(hn::MulAdd(v, h, LoadLanes(d, dweight + i, lanes)), d, dweight + i, lanes);
+    if (dweight)
+      StoreLanes(hn::MulAdd(v, h, LoadLanes(d, dweight + i, lanes)), d, dweight + i, lanes);
     if (dbias) StoreLanes(hn::Add(v, LoadLanes(d, dbias + i, lanes)), d, dbias + i, lanes);
     const auto u = scaled(v, i, lanes);
     sum.v[s] = hn::Add(sum.v[s], u);
     dot.v[s] = hn::MulAdd(u, h, dot.v[s]);
   });
   if (!dx) return;
-  const auto mean_u = hn::Set(d, sum.sum() / static_cast<T>(n)), mean_uh = hn::Set(d, dot.sum() / static_cast<T>(n));
+  const auto mean_u = hn::Set(d, sum.sum() / static_cast<T>(n)),
+             mean_uh = hn::Set(d, dot.sum() / static_cast<T>(n));
   EachVector(d, n, [&](int, std::int64_t i, std::int64_t lanes) LIGHTGRAD_LANES {
     const auto h = hn::Mul(hn::Sub(LoadLanes(d, x + i, lanes), m), r);
     const auto u = scaled(LoadLanes(d, g + i, lanes), i, lanes);
@@ -104,7 +109,8 @@ HWY_INLINE void BackwardRow(const T* g, const T* x, const T* weight, T mean, T r
 }
 
 template <class T>
-void Backward(const T* g, const T* x, const T* weight, T mean, T rstd, T* dx, T* dweight, T* dbias, std::int64_t n) {
+void Backward(const T* g, const T* x, const T* weight, T mean, T rstd, T* dx, T* dweight, T* dbias,
+              std::int64_t n) {
   if (weight) {
     BackwardRow<true>(g, x, weight, mean, rstd, dx, dweight, dbias, n);
   } else {
@@ -112,8 +118,7 @@ void Backward(const T* g, const T* x, const T* weight, T mean, T rstd, T* dx, T*
   }
 }
 
-template <class T>
-constexpr LayerNormRow<T> kRow{&Forward<T>, &Backward<T>};
+template <class T> constexpr LayerNormRow<T> kRow{&Forward<T>, &Backward<T>};
 
 }  // namespace
 const LayerNormRow<float>* LayerNormFloat() { return &kRow<float>; }
@@ -128,8 +133,7 @@ HWY_EXPORT(LayerNormFloat);
 HWY_EXPORT(LayerNormDouble);
 
 namespace {
-template <class T>
-const LayerNormRow<T>& row_kernels() {
+template <class T> const LayerNormRow<T>& row_kernels() {
   if constexpr (sizeof(T) == sizeof(float)) {
     return *HWY_DYNAMIC_DISPATCH(LayerNormFloat)();
   } else {
@@ -139,8 +143,8 @@ const LayerNormRow<T>& row_kernels() {
 }  // namespace
 
 template <class T>
-void layer_norm_forward(const T* x, const T* weight, const T* bias, T* y, T* mean, T* rstd, std::int64_t rows,
-                        std::int64_t n, double eps) {
+void layer_norm_forward(const T* x, const T* weight, const T* bias, T* y, T* mean, T* rstd,
+                        std::int64_t rows, std::int64_t n, double eps) {
   const auto row = row_kernels<T>().forward;
   parallel_for(rows, row_grain(n), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t r = begin; r < end; ++r) {
@@ -150,8 +154,8 @@ void layer_norm_forward(const T* x, const T* weight, const T* bias, T* y, T* mea
 }
 
 template <class T>
-void layer_norm_backward(const T* g, const T* x, const T* weight, const T* mean, const T* rstd, T* dx, T* dweight,
-                         T* dbias, std::int64_t rows, std::int64_t n) {
+void layer_norm_backward(const T* g, const T* x, const T* weight, const T* mean, const T* rstd,
+                         T* dx, T* dweight, T* dbias, std::int64_t rows, std::int64_t n) {
   const auto row = row_kernels<T>().backward;
   // At most 64 partial sums, whatever the number of rows: they must be small beside g and x.
   const std::int64_t grain = std::max({row_grain(n), std::int64_t{16}, (rows + 63) / 64});
@@ -163,8 +167,8 @@ void layer_norm_backward(const T* g, const T* x, const T* weight, const T* mean,
     T* db = sums ? dw + n : nullptr;
     if (sums) std::fill(dw, dw + 2 * n, T(0));
     for (std::int64_t r = begin; r < end; ++r) {
-      row(g + r * n, x + r * n, weight, mean[r], rstd[r], dx ? dx + r * n : nullptr, dweight ? dw : nullptr,
-          dbias ? db : nullptr, n);
+      row(g + r * n, x + r * n, weight, mean[r], rstd[r], dx ? dx + r * n : nullptr,
+          dweight ? dw : nullptr, dbias ? db : nullptr, n);
     }
   });
   if (!sums) return;
@@ -182,8 +186,8 @@ void layer_norm_backward(const T* g, const T* x, const T* weight, const T* mean,
 }
 
 template <class T>
-void layer_norm_forward_reference(const T* x, const T* weight, const T* bias, T* y, T* mean, T* rstd,
-                                  std::int64_t rows, std::int64_t n, double eps) {
+void layer_norm_forward_reference(const T* x, const T* weight, const T* bias, T* y, T* mean,
+                                  T* rstd, std::int64_t rows, std::int64_t n, double eps) {
   for (std::int64_t r = 0; r < rows; ++r, x += n, y += n) {
     T sum = 0, squares = 0;
     for (std::int64_t i = 0; i < n; ++i) sum += x[i];
@@ -197,8 +201,9 @@ void layer_norm_forward_reference(const T* x, const T* weight, const T* bias, T*
 }
 
 template <class T>
-void layer_norm_backward_reference(const T* g, const T* x, const T* weight, const T* mean, const T* rstd, T* dx,
-                                   T* dweight, T* dbias, std::int64_t rows, std::int64_t n) {
+void layer_norm_backward_reference(const T* g, const T* x, const T* weight, const T* mean,
+                                   const T* rstd, T* dx, T* dweight, T* dbias, std::int64_t rows,
+                                   std::int64_t n) {
   if (dweight) std::fill(dweight, dweight + n, T(0));
   if (dbias) std::fill(dbias, dbias + n, T(0));
   for (std::int64_t r = 0; r < rows; ++r, g += n, x += n) {
@@ -217,15 +222,15 @@ void layer_norm_backward_reference(const T* g, const T* x, const T* weight, cons
   }
 }
 
-#define LIGHTGRAD_INSTANTIATE(T)                                                                               \
-  template void layer_norm_forward(const T*, const T*, const T*, T*, T*, T*, std::int64_t, std::int64_t,       \
-                                   double);                                                                    \
-  template void layer_norm_backward(const T*, const T*, const T*, const T*, const T*, T*, T*, T*,              \
-                                    std::int64_t, std::int64_t);                                               \
-  template void layer_norm_forward_reference(const T*, const T*, const T*, T*, T*, T*, std::int64_t,           \
-                                             std::int64_t, double);                                            \
-  template void layer_norm_backward_reference(const T*, const T*, const T*, const T*, const T*, T*, T*, T*,    \
-                                              std::int64_t, std::int64_t);
+#define LIGHTGRAD_INSTANTIATE(T)                                                                  \
+  template void layer_norm_forward(const T*, const T*, const T*, T*, T*, T*, std::int64_t,        \
+                                   std::int64_t, double);                                         \
+  template void layer_norm_backward(const T*, const T*, const T*, const T*, const T*, T*, T*, T*, \
+                                    std::int64_t, std::int64_t);                                  \
+  template void layer_norm_forward_reference(const T*, const T*, const T*, T*, T*, T*,            \
+                                             std::int64_t, std::int64_t, double);                 \
+  template void layer_norm_backward_reference(const T*, const T*, const T*, const T*, const T*,   \
+                                              T*, T*, T*, std::int64_t, std::int64_t);
 LIGHTGRAD_INSTANTIATE(float)
 LIGHTGRAD_INSTANTIATE(double)
 #undef LIGHTGRAD_INSTANTIATE

@@ -17,8 +17,7 @@
 #define LIGHTGRAD_KERNELS_OPTIMIZER_TABLE
 namespace lg::kernels {
 // Kernels of one chunk of one tensor.
-template <class T>
-struct OptimizerChunk {
+template <class T> struct OptimizerChunk {
   void (*sgd)(const SgdOptions&, const SgdTensor<T>&);
   void (*adam)(const AdamOptions&, const AdamTensor<T>&);
   double (*sum_of_squares)(const T* x, std::int64_t n);
@@ -36,7 +35,8 @@ template <bool momentum, class T>
 HWY_INLINE void SgdLoop(const SgdOptions& o, const SgdTensor<T>& t) {
   const Tag<T> d;
   const auto set = [&](double x) LIGHTGRAD_LANES { return hn::Set(d, static_cast<T>(x)); };
-  const auto scale = set(o.maximize ? -o.grad_scale : o.grad_scale), decay = set(o.weight_decay), rate = set(o.lr);
+  const auto scale = set(o.maximize ? -o.grad_scale : o.grad_scale), decay = set(o.weight_decay),
+             rate = set(o.lr);
   const auto keep = set(o.momentum), take = set(1 - o.dampening);
   EachVector(d, t.n, [&](int, std::int64_t i, std::int64_t lanes) LIGHTGRAD_LANES {
     const auto p = LoadLanes(d, t.p + i, lanes);
@@ -44,7 +44,8 @@ HWY_INLINE void SgdLoop(const SgdOptions& o, const SgdTensor<T>& t) {
     if (o.weight_decay != 0) g = hn::MulAdd(decay, p, g);
     if constexpr (momentum) {
       auto buffer = g;
-      if (!o.first_step) buffer = hn::MulAdd(keep, LoadLanes(d, t.momentum_buffer + i, lanes), hn::Mul(take, g));
+      if (!o.first_step)
+        buffer = hn::MulAdd(keep, LoadLanes(d, t.momentum_buffer + i, lanes), hn::Mul(take, g));
       StoreLanes(buffer, d, t.momentum_buffer + i, lanes);
       g = o.nesterov ? hn::MulAdd(keep, buffer, g) : buffer;
     }
@@ -52,8 +53,7 @@ HWY_INLINE void SgdLoop(const SgdOptions& o, const SgdTensor<T>& t) {
   });
 }
 
-template <class T>
-void Sgd(const SgdOptions& o, const SgdTensor<T>& t) {
+template <class T> void Sgd(const SgdOptions& o, const SgdTensor<T>& t) {
   if (o.momentum != 0) {
     SgdLoop<true>(o, t);
   } else {
@@ -69,7 +69,8 @@ HWY_INLINE void AdamLoop(const AdamOptions& o, const AdamTensor<T>& t) {
   const auto shrink = set(o.decoupled ? 1 - o.lr * o.weight_decay : 1);
   const auto decay = set(o.decoupled ? 0 : o.weight_decay);
   const auto take1 = set(1 - o.beta1), keep2 = set(o.beta2), take2 = set(1 - o.beta2);
-  const auto root2 = set(1 / std::sqrt(o.bias_correction2)), eps = set(o.eps), rate = set(o.lr / o.bias_correction1);
+  const auto root2 = set(1 / std::sqrt(o.bias_correction2)), eps = set(o.eps),
+             rate = set(o.lr / o.bias_correction1);
   const bool coupled = !o.decoupled && o.weight_decay != 0;
   EachVector(d, t.n, [&](int, std::int64_t i, std::int64_t lanes) LIGHTGRAD_LANES {
     auto p = LoadLanes(d, t.p + i, lanes), g = hn::Mul(LoadLanes(d, t.g + i, lanes), scale);
@@ -90,8 +91,7 @@ HWY_INLINE void AdamLoop(const AdamOptions& o, const AdamTensor<T>& t) {
   });
 }
 
-template <class T>
-void Adam(const AdamOptions& o, const AdamTensor<T>& t) {
+template <class T> void Adam(const AdamOptions& o, const AdamTensor<T>& t) {
   if (o.amsgrad) {
     AdamLoop<true>(o, t);
   } else {
@@ -99,8 +99,7 @@ void Adam(const AdamOptions& o, const AdamTensor<T>& t) {
   }
 }
 
-template <class T>
-double SumOfSquares(const T* x, std::int64_t n) {
+template <class T> double SumOfSquares(const T* x, std::int64_t n) {
   const Tag<double> d;
   Slots<Tag<double>> sum(0.0);
   EachVector(d, n, [&](int s, std::int64_t i, std::int64_t lanes) LIGHTGRAD_LANES {
@@ -116,8 +115,7 @@ double SumOfSquares(const T* x, std::int64_t n) {
   return sum.sum();
 }
 
-template <class T>
-void Scale(T* x, std::int64_t n, T factor) {
+template <class T> void Scale(T* x, std::int64_t n, T factor) {
   const Tag<T> d;
   const auto f = hn::Set(d, factor);
   EachVector(d, n, [&](int, std::int64_t i, std::int64_t lanes) LIGHTGRAD_LANES {
@@ -143,8 +141,7 @@ HWY_EXPORT(OptimizerDouble);
 namespace {
 constexpr std::int64_t kChunkSize = 16384;
 
-template <class T>
-const OptimizerChunk<T>& chunk_kernels() {
+template <class T> const OptimizerChunk<T>& chunk_kernels() {
   if constexpr (sizeof(T) == sizeof(float)) {
     return *HWY_DYNAMIC_DISPATCH(OptimizerFloat)();
   } else {
@@ -152,14 +149,15 @@ const OptimizerChunk<T>& chunk_kernels() {
   }
 }
 
-// f(tensor, begin, end) for pieces of at most kChunkSize elements. Chunk c is elements [c, c + 1) * kChunkSize of all
-// tensors laid end to end, so that many small tensors cost no more than one large one.
-template <class Tensor, class F>
-void each_chunk(std::span<const Tensor> tensors, F f) {
+// f(tensor, begin, end) for pieces of at most kChunkSize elements. Chunk c is elements [c, c + 1) *
+// kChunkSize of all tensors laid end to end, so that many small tensors cost no more than one large
+// one.
+template <class Tensor, class F> void each_chunk(std::span<const Tensor> tensors, F f) {
   const auto count = static_cast<std::int64_t>(tensors.size());
   Scratch<std::int64_t> ends(count);
   std::int64_t total = 0;
-  for (std::int64_t k = 0; k < count; ++k) ends[k] = total += tensors[static_cast<std::size_t>(k)].n;
+  for (std::int64_t k = 0; k < count; ++k)
+    ends[k] = total += tensors[static_cast<std::size_t>(k)].n;
   parallel_for(total, kChunkSize, [&](std::int64_t begin, std::int64_t end) {
     std::int64_t k = std::upper_bound(ends.get(), ends.get() + count, begin) - ends.get();
     for (; begin < end; ++k) {
@@ -176,8 +174,8 @@ template <class T>
 void sgd_steps(const SgdOptions& options, std::span<const SgdTensor<T>> tensors) {
   const auto chunk = chunk_kernels<T>().sgd;
   each_chunk(tensors, [&](const SgdTensor<T>& t, std::int64_t begin, std::int64_t end) {
-    chunk(options,
-          {t.p + begin, t.g + begin, t.momentum_buffer ? t.momentum_buffer + begin : nullptr, end - begin});
+    chunk(options, {t.p + begin, t.g + begin,
+                    t.momentum_buffer ? t.momentum_buffer + begin : nullptr, end - begin});
   });
 }
 
@@ -185,13 +183,12 @@ template <class T>
 void adam_steps(const AdamOptions& options, std::span<const AdamTensor<T>> tensors) {
   const auto chunk = chunk_kernels<T>().adam;
   each_chunk(tensors, [&](const AdamTensor<T>& t, std::int64_t begin, std::int64_t end) {
-    chunk(options, {t.p + begin, t.g + begin, t.m + begin, t.v + begin, t.vmax ? t.vmax + begin : nullptr,
-                    end - begin});
+    chunk(options, {t.p + begin, t.g + begin, t.m + begin, t.v + begin,
+                    t.vmax ? t.vmax + begin : nullptr, end - begin});
   });
 }
 
-template <class T>
-double sum_of_squares(const T* x, std::int64_t n) {
+template <class T> double sum_of_squares(const T* x, std::int64_t n) {
   const auto chunk = chunk_kernels<T>().sum_of_squares;
   if (n <= kChunkSize) return chunk(x, n);
   const std::int64_t chunks = (n + kChunkSize - 1) / kChunkSize;
@@ -204,20 +201,23 @@ double sum_of_squares(const T* x, std::int64_t n) {
   return sum;
 }
 
-template <class T>
-void scale_inplace(T* x, std::int64_t n, T factor) {
+template <class T> void scale_inplace(T* x, std::int64_t n, T factor) {
   const auto chunk = chunk_kernels<T>().scale;
-  parallel_for(n, kChunkSize,
-               [&](std::int64_t begin, std::int64_t end) { chunk(x + begin, end - begin, factor); });
+  parallel_for(n, kChunkSize, [&](std::int64_t begin, std::int64_t end) {
+    chunk(x + begin, end - begin, factor);
+  });
 }
 
 template <class T>
 void sgd_step_reference(const SgdOptions& o, T* p, const T* g, T* momentum_buffer, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) {
-    T d = g[i] * static_cast<T>(o.maximize ? -o.grad_scale : o.grad_scale) + static_cast<T>(o.weight_decay) * p[i];
+    T d = g[i] * static_cast<T>(o.maximize ? -o.grad_scale : o.grad_scale) +
+          static_cast<T>(o.weight_decay) * p[i];
     if (o.momentum != 0) {
       T& buffer = momentum_buffer[i];
-      buffer = o.first_step ? d : static_cast<T>(o.momentum) * buffer + static_cast<T>(1 - o.dampening) * d;
+      buffer = o.first_step
+                   ? d
+                   : static_cast<T>(o.momentum) * buffer + static_cast<T>(1 - o.dampening) * d;
       d = o.nesterov ? d + static_cast<T>(o.momentum) * buffer : buffer;
     }
     p[i] -= static_cast<T>(o.lr) * d;
@@ -225,7 +225,8 @@ void sgd_step_reference(const SgdOptions& o, T* p, const T* g, T* momentum_buffe
 }
 
 template <class T>
-void adam_step_reference(const AdamOptions& o, T* p, const T* g, T* m, T* v, T* vmax, std::int64_t n) {
+void adam_step_reference(const AdamOptions& o, T* p, const T* g, T* m, T* v, T* vmax,
+                         std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) {
     T d = g[i] * static_cast<T>(o.maximize ? -o.grad_scale : o.grad_scale);
     if (o.decoupled) {
@@ -237,17 +238,18 @@ void adam_step_reference(const AdamOptions& o, T* p, const T* g, T* m, T* v, T* 
     v[i] = static_cast<T>(o.beta2) * v[i] + static_cast<T>(1 - o.beta2) * d * d;
     T second = v[i];
     if (o.amsgrad) second = vmax[i] = std::max(vmax[i], v[i]);
-    const T denominator = std::sqrt(second) / static_cast<T>(std::sqrt(o.bias_correction2)) + static_cast<T>(o.eps);
+    const T denominator =
+        std::sqrt(second) / static_cast<T>(std::sqrt(o.bias_correction2)) + static_cast<T>(o.eps);
     p[i] -= static_cast<T>(o.lr / o.bias_correction1) * m[i] / denominator;
   }
 }
 
-#define LIGHTGRAD_INSTANTIATE(T)                                                                               \
-  template void sgd_steps(const SgdOptions&, std::span<const SgdTensor<T>>);                                   \
-  template void adam_steps(const AdamOptions&, std::span<const AdamTensor<T>>);                                \
-  template double sum_of_squares(const T*, std::int64_t);                                                      \
-  template void scale_inplace(T*, std::int64_t, T);                                                            \
-  template void sgd_step_reference(const SgdOptions&, T*, const T*, T*, std::int64_t);                         \
+#define LIGHTGRAD_INSTANTIATE(T)                                                       \
+  template void sgd_steps(const SgdOptions&, std::span<const SgdTensor<T>>);           \
+  template void adam_steps(const AdamOptions&, std::span<const AdamTensor<T>>);        \
+  template double sum_of_squares(const T*, std::int64_t);                              \
+  template void scale_inplace(T*, std::int64_t, T);                                    \
+  template void sgd_step_reference(const SgdOptions&, T*, const T*, T*, std::int64_t); \
   template void adam_step_reference(const AdamOptions&, T*, const T*, T*, T*, T*, std::int64_t);
 LIGHTGRAD_INSTANTIATE(float)
 LIGHTGRAD_INSTANTIATE(double)

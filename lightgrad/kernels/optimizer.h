@@ -1,5 +1,6 @@
-// optimizer.h: optimizer steps in one pass over each parameter: every value is read and written once.
-// Formulas and their order are PyTorch's. Plus what clipping needs: a sum of squares, and scaling in place.
+// optimizer.h: optimizer steps in one pass over each parameter: every value is read and written
+// once. Formulas and their order are PyTorch's. Plus what clipping needs: a sum of squares, and
+// scaling in place.
 #pragma once
 
 #include <cstdint>
@@ -8,8 +9,8 @@
 namespace lg::kernels {
 
 // g is first multiplied by grad_scale (clipping, or undoing a loss scale); maximize turns its sign.
-//   g += weight_decay p;  buf = first_step ? g : momentum buf + (1 - dampening) g;  g = nesterov ? g + momentum buf : buf
-//   p -= lr g
+//   g += weight_decay p;  buf = first_step ? g : momentum buf + (1 - dampening) g;  g = nesterov ?
+//   g + momentum buf : buf p -= lr g
 struct SgdOptions {
   double lr = 1e-3, momentum = 0, dampening = 0, weight_decay = 0;
   bool nesterov = false, maximize = false;
@@ -18,8 +19,9 @@ struct SgdOptions {
 };
 
 //   decoupled (AdamW): p -= lr weight_decay p;  otherwise g += weight_decay p
-//   m += (1 - beta1)(g - m);  v = beta2 v + (1 - beta2) g g;  vmax = max(vmax, v) with amsgrad, whose root is then taken
-//   p -= lr / bias_correction1 m / (sqrt(v) / sqrt(bias_correction2) + eps)
+//   m += (1 - beta1)(g - m);  v = beta2 v + (1 - beta2) g g;  vmax = max(vmax, v) with amsgrad,
+//   whose root is then taken p -= lr / bias_correction1 m / (sqrt(v) / sqrt(bias_correction2) +
+//   eps)
 struct AdamOptions {
   double lr = 1e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
   bool decoupled = false, amsgrad = false, maximize = false;
@@ -27,17 +29,15 @@ struct AdamOptions {
   double grad_scale = 1;
 };
 
-// One parameter of n elements and its state. momentum_buffer is not touched when momentum is 0, nor vmax without
-// amsgrad: they may be null then.
-template <class T>
-struct SgdTensor {
+// One parameter of n elements and its state. momentum_buffer is not touched when momentum is 0, nor
+// vmax without amsgrad: they may be null then.
+template <class T> struct SgdTensor {
   T* p;
   const T* g;
   T* momentum_buffer;
   std::int64_t n;
 };
-template <class T>
-struct AdamTensor {
+template <class T> struct AdamTensor {
   T* p;
   const T* g;
   T *m, *v, *vmax;
@@ -45,8 +45,7 @@ struct AdamTensor {
 };
 
 // All tensors in one parallel region, cut into chunks of fixed size.
-template <class T>
-void sgd_steps(const SgdOptions& options, std::span<const SgdTensor<T>> tensors);
+template <class T> void sgd_steps(const SgdOptions& options, std::span<const SgdTensor<T>> tensors);
 template <class T>
 void adam_steps(const AdamOptions& options, std::span<const AdamTensor<T>> tensors);
 
@@ -62,15 +61,15 @@ void adam_step(const AdamOptions& options, T* p, const T* g, T* m, T* v, T* vmax
 }
 
 // Accumulated in double, chunk by chunk in rising order.
-template <class T>
-double sum_of_squares(const T* x, std::int64_t n);
-template <class T>
-void scale_inplace(T* x, std::int64_t n, T factor);
+template <class T> double sum_of_squares(const T* x, std::int64_t n);
+template <class T> void scale_inplace(T* x, std::int64_t n, T factor);
 
 // The same by plain loops.
 template <class T>
-void sgd_step_reference(const SgdOptions& options, T* p, const T* g, T* momentum_buffer, std::int64_t n);
+void sgd_step_reference(const SgdOptions& options, T* p, const T* g, T* momentum_buffer,
+                        std::int64_t n);
 template <class T>
-void adam_step_reference(const AdamOptions& options, T* p, const T* g, T* m, T* v, T* vmax, std::int64_t n);
+void adam_step_reference(const AdamOptions& options, T* p, const T* g, T* m, T* v, T* vmax,
+                         std::int64_t n);
 
 }  // namespace lg::kernels

@@ -1,5 +1,5 @@
-// philox-inl.h: random words for kernels, many counters at a time: word for word those of lg::random_word.
-// Included once per SIMD target, after foreach_target.h.
+// philox-inl.h: random words for kernels, many counters at a time: word for word those of
+// lg::random_word. Included once per SIMD target, after foreach_target.h.
 #if defined(LIGHTGRAD_KERNELS_PHILOX_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef LIGHTGRAD_KERNELS_PHILOX_INL_H_
 #undef LIGHTGRAD_KERNELS_PHILOX_INL_H_
@@ -19,7 +19,8 @@ namespace lg::kernels {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// Words that RandomWords may write beyond what it was asked for: whole vectors of counters, four words each.
+// Words that RandomWords may write beyond what it was asked for: whole vectors of counters, four
+// words each.
 inline constexpr std::int64_t kRandomSlack = 4 * hn::MaxLanes(hn::ScalableTag<std::uint32_t>()) + 4;
 
 #if HWY_TARGET != HWY_SCALAR
@@ -34,8 +35,10 @@ HWY_INLINE void MulHighLow(D d, V a, std::uint32_t by, V& high, V& low) {
 }
 #endif
 
-// random_word(s, first + i) for i in [0, n) at the returned address, inside `buffer` of n + kRandomSlack words.
-HWY_INLINE const std::uint32_t* RandomWords(Stream s, std::uint64_t first, std::int64_t n, std::uint32_t* buffer) {
+// random_word(s, first + i) for i in [0, n) at the returned address, inside `buffer` of n +
+// kRandomSlack words.
+HWY_INLINE const std::uint32_t* RandomWords(Stream s, std::uint64_t first, std::int64_t n,
+                                            std::uint32_t* buffer) {
   const std::uint64_t skip = first & 3;
   std::uint64_t counter = first >> 2;
   const std::int64_t words = n + static_cast<std::int64_t>(skip);
@@ -71,8 +74,7 @@ HWY_INLINE const std::uint32_t* RandomWords(Stream s, std::uint64_t first, std::
 }
 
 // Dropout's factors: 1 / (1 - p) where an element is kept, 0 where it is dropped.
-template <class T>
-struct Keep {
+template <class T> struct Keep {
   std::uint32_t threshold = 0;  // keep when the word is at least p 2^32
   T scale = 1;
 
@@ -89,7 +91,8 @@ struct Keep {
     const hn::Rebind<std::uint32_t, decltype(d)> du;
     const auto w = hn::LoadU(du, words);
     if constexpr (sizeof(T) == 4) {
-      return hn::IfThenZeroElse(hn::RebindMask(d, hn::Lt(w, hn::Set(du, threshold))), hn::Set(d, scale));
+      return hn::IfThenZeroElse(hn::RebindMask(d, hn::Lt(w, hn::Set(du, threshold))),
+                                hn::Set(d, scale));
     } else {
       const hn::RebindToSigned<decltype(d)> dw;
       const auto wide = hn::BitCast(dw, hn::PromoteTo(hn::RebindToUnsigned<decltype(d)>(), w));

@@ -1,4 +1,5 @@
-// row_chunks.h: how row kernels cut their work: by shape alone, so that results do not depend on the threads.
+// row_chunks.h: how row kernels cut their work: by shape alone, so that results do not depend on
+// the threads.
 #pragma once
 
 #include <algorithm>
@@ -14,11 +15,11 @@ inline std::int64_t row_grain(std::int64_t n) {
 }
 
 // Uninitialised scratch from the caching allocator.
-template <class T>
-class Scratch {
+template <class T> class Scratch {
  public:
   explicit Scratch(std::int64_t count)
-      : bytes_(static_cast<std::size_t>(count) * sizeof(T)), data_(static_cast<T*>(allocate(bytes_))) {}
+      : bytes_(static_cast<std::size_t>(count) * sizeof(T)),
+        data_(static_cast<T*>(allocate(bytes_))) {}
   ~Scratch() { deallocate(data_, bytes_); }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;

@@ -1,5 +1,6 @@
-// rows-inl.h: walks along one contiguous row, a vector at a time, and what several row kernels share: the maximum,
-// the sum, and the sum of exponentials of a row. Included once per SIMD target, after foreach_target.h.
+// rows-inl.h: walks along one contiguous row, a vector at a time, and what several row kernels
+// share: the maximum, the sum, and the sum of exponentials of a row. Included once per SIMD target,
+// after foreach_target.h.
 #if defined(LIGHTGRAD_KERNELS_ROWS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef LIGHTGRAD_KERNELS_ROWS_INL_H_
 #undef LIGHTGRAD_KERNELS_ROWS_INL_H_
@@ -18,7 +19,8 @@
 #undef LIGHTGRAD_LANES
 #define LIGHTGRAD_LANES HWY_ATTR __attribute__((always_inline))
 
-// Masked loads and stores of 4 and 8 bytes never fault on AVX2, though Highway says so of AVX2 as a whole.
+// Masked loads and stores of 4 and 8 bytes never fault on AVX2, though Highway says so of AVX2 as a
+// whole.
 #undef LIGHTGRAD_MASKS_MAY_FAULT
 #define LIGHTGRAD_MASKS_MAY_FAULT (HWY_MEM_OPS_MIGHT_FAULT && HWY_TARGET != HWY_AVX2)
 
@@ -28,13 +30,11 @@ namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 namespace math = lg::HWY_NAMESPACE;
 
-template <class T>
-using Tag = hn::ScalableTag<T>;
+template <class T> using Tag = hn::ScalableTag<T>;
 
-// e^x for shifted scores, x <= 0 or hardly above: half the work of math::Exp, because 2^n needs no care. float32 is within
-// 1 ulp down to 2^-126, then 0, and infinite from 88.4 on; NaN stays.
-template <class D, class V>
-HWY_INLINE V ShiftedExp(D d, V x) {
+// e^x for shifted scores, x <= 0 or hardly above: half the work of math::Exp, because 2^n needs no
+// care. float32 is within 1 ulp down to 2^-126, then 0, and infinite from 88.4 on; NaN stays.
+template <class D, class V> HWY_INLINE V ShiftedExp(D d, V x) {
   if constexpr (sizeof(hn::TFromD<D>) == 8) {
     return math::Exp(d, x);
   } else {
@@ -43,8 +43,10 @@ HWY_INLINE V ShiftedExp(D d, V x) {
     x = hn::IfThenElse(hn::Gt(x, limit), limit, x);  // Min would lose NaN
     // n + 127 in the low bits: after the shift they are the exponent of 2^n.
     const V shifter = hn::Set(d, 0x1.8p23f + 127);
-    const V shifted = hn::MulAdd(x, hn::Set(d, 1.44269504f), shifter), n = hn::Sub(shifted, shifter);
-    const V r = hn::NegMulAdd(n, hn::Set(d, -2.12194440e-4f), hn::NegMulAdd(n, hn::Set(d, 0.693359375f), x));
+    const V shifted = hn::MulAdd(x, hn::Set(d, 1.44269504f), shifter),
+            n = hn::Sub(shifted, shifter);
+    const V r = hn::NegMulAdd(n, hn::Set(d, -2.12194440e-4f),
+                              hn::NegMulAdd(n, hn::Set(d, 0.693359375f), x));
     // Minimax of relative error 3e-9 over |r| <= ln(2)/2, its first two coefficients held at 1.
     V p = hn::MulAdd(r, hn::Set(d, 1.3814539e-3f), hn::Set(d, 8.3687454e-3f));
     p = hn::MulAdd(r, p, hn::Set(d, 4.1668389e-2f));
@@ -63,7 +65,8 @@ HWY_INLINE hn::Vec<D> LoadLanes(D d, const T* p, std::int64_t lanes, T fill = T(
   if (static_cast<std::size_t>(lanes) == hn::Lanes(d)) return hn::LoadU(d, p);
 #if LIGHTGRAD_MASKS_MAY_FAULT
   HWY_ALIGN T buffer[hn::MaxLanes(d)];
-  for (std::size_t k = 0; k < hn::Lanes(d); ++k) buffer[k] = k < static_cast<std::size_t>(lanes) ? p[k] : fill;
+  for (std::size_t k = 0; k < hn::Lanes(d); ++k)
+    buffer[k] = k < static_cast<std::size_t>(lanes) ? p[k] : fill;
   return hn::Load(d, buffer);
 #else
   const auto mask = hn::FirstN(d, static_cast<std::size_t>(lanes));
@@ -87,8 +90,7 @@ HWY_INLINE void StoreLanes(hn::Vec<D> v, D d, T* p, std::int64_t lanes) {
 }
 
 // f(slot, i, lanes) over [0, n): slots 0 to 3 in turn let a reduction keep four sums in flight.
-template <class D, class F>
-HWY_INLINE void EachVector(D d, std::int64_t n, F f) {
+template <class D, class F> HWY_INLINE void EachVector(D d, std::int64_t n, F f) {
   const std::int64_t N = hn::Lanes(d);
   std::int64_t i = 0;
   for (; i + 4 * N <= n; i += 4 * N) {
@@ -101,11 +103,13 @@ HWY_INLINE void EachVector(D d, std::int64_t n, F f) {
   if (i < n) f(0, i, n - i);
 }
 
-// Four running vectors of a reduction; each access names its slot by a constant, so they stay in registers.
-template <class D>
-struct Slots {
+// Four running vectors of a reduction; each access names its slot by a constant, so they stay in
+// registers.
+template <class D> struct Slots {
   hn::Vec<D> v[4];
-  HWY_INLINE explicit Slots(hn::TFromD<D> start) { v[0] = v[1] = v[2] = v[3] = hn::Set(D(), start); }
+  HWY_INLINE explicit Slots(hn::TFromD<D> start) {
+    v[0] = v[1] = v[2] = v[3] = hn::Set(D(), start);
+  }
   HWY_INLINE hn::TFromD<D> sum() const {
     return hn::GetLane(hn::SumOfLanes(D(), hn::Add(hn::Add(v[0], v[1]), hn::Add(v[2], v[3]))));
   }
@@ -115,8 +119,7 @@ struct Slots {
 };
 
 // May lose a NaN: whoever shifts by it meets the NaN again in the exponentials.
-template <class T>
-HWY_INLINE T RowMax(const T* x, std::int64_t n) {
+template <class T> HWY_INLINE T RowMax(const T* x, std::int64_t n) {
   const Tag<T> d;
   const T low = -std::numeric_limits<T>::infinity();
   Slots<Tag<T>> m(low);
@@ -126,8 +129,7 @@ HWY_INLINE T RowMax(const T* x, std::int64_t n) {
   return m.max();
 }
 
-template <class T>
-HWY_INLINE T RowSum(const T* x, std::int64_t n) {
+template <class T> HWY_INLINE T RowSum(const T* x, std::int64_t n) {
   const Tag<T> d;
   Slots<Tag<T>> sum(T(0));
   EachVector(d, n, [&](int s, std::int64_t i, std::int64_t lanes) LIGHTGRAD_LANES {
@@ -137,15 +139,14 @@ HWY_INLINE T RowSum(const T* x, std::int64_t n) {
 }
 
 // max and sum of exp(x - shift) of a row, where shift = max, or 0 while the max is infinite.
-template <class T>
-struct MaxSum {
+template <class T> struct MaxSum {
   T max, sum;
   T shift() const { return std::isinf(max) ? T(0) : max; }
 };
 
-// One pass over memory: each block is read again only out of L1, and a larger max rescales the sum so far.
-template <class T>
-HWY_INLINE MaxSum<T> RowMaxSumExp(const T* x, std::int64_t n) {
+// One pass over memory: each block is read again only out of L1, and a larger max rescales the sum
+// so far.
+template <class T> HWY_INLINE MaxSum<T> RowMaxSumExp(const T* x, std::int64_t n) {
   constexpr std::int64_t block = 2048;
   const Tag<T> d;
   const T low = -std::numeric_limits<T>::infinity();

@@ -17,8 +17,7 @@
 #define LIGHTGRAD_KERNELS_SOFTMAX_TABLE
 namespace lg::kernels {
 // Kernels of one row of n elements.
-template <class T>
-struct SoftmaxRow {
+template <class T> struct SoftmaxRow {
   void (*softmax)(const T* x, T* y, std::int64_t n);
   void (*softmax_backward)(const T* g, const T* y, T* dx, std::int64_t n);
   void (*log_softmax)(const T* x, T* y, std::int64_t n);
@@ -33,8 +32,7 @@ namespace lg::kernels {
 namespace HWY_NAMESPACE {
 namespace {
 
-template <class T>
-void Softmax(const T* x, T* y, std::int64_t n) {
+template <class T> void Softmax(const T* x, T* y, std::int64_t n) {
   const Tag<T> d;
   const T low = -std::numeric_limits<T>::infinity();
   const auto max = hn::Set(d, RowMax(x, n));
@@ -50,8 +48,7 @@ void Softmax(const T* x, T* y, std::int64_t n) {
   });
 }
 
-template <class T>
-void SoftmaxBackward(const T* g, const T* y, T* dx, std::int64_t n) {
+template <class T> void SoftmaxBackward(const T* g, const T* y, T* dx, std::int64_t n) {
   const Tag<T> d;
   Slots<Tag<T>> dot(T(0));
   EachVector(d, n, [&](int s, std::int64_t i, std::int64_t lanes) LIGHTGRAD_LANES {
@@ -64,8 +61,7 @@ void SoftmaxBackward(const T* g, const T* y, T* dx, std::int64_t n) {
   });
 }
 
-template <class T>
-void LogSoftmax(const T* x, T* y, std::int64_t n) {
+template <class T> void LogSoftmax(const T* x, T* y, std::int64_t n) {
   const Tag<T> d;
   const MaxSum<T> row = RowMaxSumExp(x, n);
   const bool finite = !std::isinf(row.max);
@@ -76,8 +72,7 @@ void LogSoftmax(const T* x, T* y, std::int64_t n) {
   });
 }
 
-template <class T>
-void LogSoftmaxBackward(const T* g, const T* y, T* dx, std::int64_t n) {
+template <class T> void LogSoftmaxBackward(const T* g, const T* y, T* dx, std::int64_t n) {
   const Tag<T> d;
   const auto sum = hn::Set(d, RowSum(g, n));
   EachVector(d, n, [&](int, std::int64_t i, std::int64_t lanes) LIGHTGRAD_LANES {
@@ -86,14 +81,14 @@ void LogSoftmaxBackward(const T* g, const T* y, T* dx, std::int64_t n) {
   });
 }
 
-template <class T>
-T LogSumExp(const T* x, std::int64_t n) {
+template <class T> T LogSumExp(const T* x, std::int64_t n) {
   const MaxSum<T> row = RowMaxSumExp(x, n);
   return row.shift() + std::log(row.sum);
 }
 
 template <class T>
-constexpr SoftmaxRow<T> kRow{&Softmax<T>, &SoftmaxBackward<T>, &LogSoftmax<T>, &LogSoftmaxBackward<T>, &LogSumExp<T>};
+constexpr SoftmaxRow<T> kRow{&Softmax<T>, &SoftmaxBackward<T>, &LogSoftmax<T>,
+                             &LogSoftmaxBackward<T>, &LogSumExp<T>};
 
 }  // namespace
 const SoftmaxRow<float>* SoftmaxFloat() { return &kRow<float>; }
@@ -108,8 +103,7 @@ HWY_EXPORT(SoftmaxFloat);
 HWY_EXPORT(SoftmaxDouble);
 
 namespace {
-template <class T>
-const SoftmaxRow<T>& row_kernels() {
+template <class T> const SoftmaxRow<T>& row_kernels() {
   if constexpr (sizeof(T) == sizeof(float)) {
     return *HWY_DYNAMIC_DISPATCH(SoftmaxFloat)();
   } else {
@@ -117,16 +111,14 @@ const SoftmaxRow<T>& row_kernels() {
   }
 }
 
-template <class F>
-void each_row(std::int64_t rows, std::int64_t n, F f) {
+template <class F> void each_row(std::int64_t rows, std::int64_t n, F f) {
   parallel_for(rows, row_grain(n), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t r = begin; r < end; ++r) f(r, r * n);
   });
 }
 }  // namespace
 
-template <class T>
-void softmax_forward(const T* x, T* y, std::int64_t rows, std::int64_t n) {
+template <class T> void softmax_forward(const T* x, T* y, std::int64_t rows, std::int64_t n) {
   const auto row = row_kernels<T>().softmax;
   each_row(rows, n, [&](std::int64_t, std::int64_t at) { row(x + at, y + at, n); });
 }
@@ -135,8 +127,7 @@ void softmax_backward(const T* g, const T* y, T* dx, std::int64_t rows, std::int
   const auto row = row_kernels<T>().softmax_backward;
   each_row(rows, n, [&](std::int64_t, std::int64_t at) { row(g + at, y + at, dx + at, n); });
 }
-template <class T>
-void log_softmax_forward(const T* x, T* y, std::int64_t rows, std::int64_t n) {
+template <class T> void log_softmax_forward(const T* x, T* y, std::int64_t rows, std::int64_t n) {
   const auto row = row_kernels<T>().log_softmax;
   each_row(rows, n, [&](std::int64_t, std::int64_t at) { row(x + at, y + at, n); });
 }
@@ -145,14 +136,12 @@ void log_softmax_backward(const T* g, const T* y, T* dx, std::int64_t rows, std:
   const auto row = row_kernels<T>().log_softmax_backward;
   each_row(rows, n, [&](std::int64_t, std::int64_t at) { row(g + at, y + at, dx + at, n); });
 }
-template <class T>
-void logsumexp(const T* x, T* y, std::int64_t rows, std::int64_t n) {
+template <class T> void logsumexp(const T* x, T* y, std::int64_t rows, std::int64_t n) {
   const auto row = row_kernels<T>().logsumexp;
   each_row(rows, n, [&](std::int64_t r, std::int64_t at) { y[r] = row(x + at, n); });
 }
 
-template <class T>
-void logsumexp_reference(const T* x, T* y, std::int64_t rows, std::int64_t n) {
+template <class T> void logsumexp_reference(const T* x, T* y, std::int64_t rows, std::int64_t n) {
   for (std::int64_t r = 0; r < rows; ++r, x += n) {
     T max = -std::numeric_limits<T>::infinity(), sum = 0;
     for (std::int64_t i = 0; i < n; ++i) max = x[i] > max ? x[i] : max;
@@ -184,7 +173,8 @@ void softmax_backward_reference(const T* g, const T* y, T* dx, std::int64_t rows
   }
 }
 template <class T>
-void log_softmax_backward_reference(const T* g, const T* y, T* dx, std::int64_t rows, std::int64_t n) {
+void log_softmax_backward_reference(const T* g, const T* y, T* dx, std::int64_t rows,
+                                    std::int64_t n) {
   for (std::int64_t r = 0; r < rows; ++r, g += n, y += n, dx += n) {
     T sum = 0;
     for (std::int64_t i = 0; i < n; ++i) sum += g[i];
@@ -192,16 +182,17 @@ void log_softmax_backward_reference(const T* g, const T* y, T* dx, std::int64_t 
   }
 }
 
-#define LIGHTGRAD_INSTANTIATE(T)                                                                        \
-  template void softmax_forward(const T*, T*, std::int64_t, std::int64_t);                              \
-  template void softmax_backward(const T*, const T*, T*, std::int64_t, std::int64_t);                   \
-  template void log_softmax_forward(const T*, T*, std::int64_t, std::int64_t);                          \
-  template void log_softmax_backward(const T*, const T*, T*, std::int64_t, std::int64_t);               \
-  template void logsumexp(const T*, T*, std::int64_t, std::int64_t);                                    \
-  template void softmax_forward_reference(const T*, T*, std::int64_t, std::int64_t);                    \
-  template void softmax_backward_reference(const T*, const T*, T*, std::int64_t, std::int64_t);         \
-  template void log_softmax_forward_reference(const T*, T*, std::int64_t, std::int64_t);                \
-  template void log_softmax_backward_reference(const T*, const T*, T*, std::int64_t, std::int64_t);     \
+#define LIGHTGRAD_INSTANTIATE(T)                                                                \
+  template void softmax_forward(const T*, T*, std::int64_t, std::int64_t);                      \
+  template void softmax_backward(const T*, const T*, T*, std::int64_t, std::int64_t);           \
+  template void log_softmax_forward(const T*, T*, std::int64_t, std::int64_t);                  \
+  template void log_softmax_backward(const T*, const T*, T*, std::int64_t, std::int64_t);       \
+  template void logsumexp(const T*, T*, std::int64_t, std::int64_t);                            \
+  template void softmax_forward_reference(const T*, T*, std::int64_t, std::int64_t);            \
+  template void softmax_backward_reference(const T*, const T*, T*, std::int64_t, std::int64_t); \
+  template void log_softmax_forward_reference(const T*, T*, std::int64_t, std::int64_t);        \
+  template void log_softmax_backward_reference(const T*, const T*, T*, std::int64_t,            \
+                                               std::int64_t);                                   \
   template void logsumexp_reference(const T*, T*, std::int64_t, std::int64_t);
 LIGHTGRAD_INSTANTIATE(float)
 LIGHTGRAD_INSTANTIATE(double)

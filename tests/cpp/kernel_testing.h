@@ -1,5 +1,6 @@
-// kernel_testing.h: what kernel tests share: every SIMD target of this machine in turn, several thread counts with a
-// comparison of bits, random inputs, and a comparison with a reference by absolute plus relative tolerance.
+// kernel_testing.h: what kernel tests share: every SIMD target of this machine in turn, several
+// thread counts with a comparison of bits, random inputs, and a comparison with a reference by
+// absolute plus relative tolerance.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -18,8 +19,7 @@
 namespace lg::testing {
 
 // f() once per SIMD target that this machine can run.
-template <class F>
-void for_each_target(F f) {
+template <class F> void for_each_target(F f) {
   const auto use = [](std::int64_t targets) {
     hwy::SetSupportedTargetsForTest(targets);
     hwy::GetChosenTarget().Update(hwy::SupportedTargets());
@@ -34,9 +34,9 @@ void for_each_target(F f) {
   use(0);
 }
 
-// Calls f(), which gives a vector of numbers, at 1, 2, 4 and 8 threads and expects the same bits each time.
-template <class F>
-void expect_same_bits(F f) {
+// Calls f(), which gives a vector of numbers, at 1, 2, 4 and 8 threads and expects the same bits
+// each time.
+template <class F> void expect_same_bits(F f) {
   const int before = num_threads();
   set_num_threads(1);
   const auto one = f();
@@ -44,14 +44,14 @@ void expect_same_bits(F f) {
     set_num_threads(threads);
     const auto many = f();
     ASSERT_EQ(one.size(), many.size());
-    EXPECT_TRUE(one.empty() || std::memcmp(one.data(), many.data(), one.size() * sizeof(one[0])) == 0)
+    EXPECT_TRUE(one.empty() ||
+                std::memcmp(one.data(), many.data(), one.size() * sizeof(one[0])) == 0)
         << "at " << threads << " threads";
   }
   set_num_threads(before);
 }
 
-template <class T>
-std::vector<T> random_values(std::int64_t n, double scale, unsigned seed) {
+template <class T> std::vector<T> random_values(std::int64_t n, double scale, unsigned seed) {
   std::mt19937 engine(seed);
   std::normal_distribution<double> normal(0, scale);
   std::vector<T> v(static_cast<std::size_t>(n));
@@ -59,15 +59,14 @@ std::vector<T> random_values(std::int64_t n, double scale, unsigned seed) {
   return v;
 }
 
-template <class To, class From>
-std::vector<To> cast(const std::vector<From>& v) {
+template <class To, class From> std::vector<To> cast(const std::vector<From>& v) {
   return std::vector<To>(v.begin(), v.end());
 }
 
 // |actual - expected| <= tolerance * (1 + |expected|); NaN and infinities must agree.
 template <class T>
-void expect_close(const std::vector<T>& actual, const std::vector<double>& expected, double tolerance,
-                  const std::string& what) {
+void expect_close(const std::vector<T>& actual, const std::vector<double>& expected,
+                  double tolerance, const std::string& what) {
   ASSERT_EQ(actual.size(), expected.size()) << what;
   int shown = 0;
   for (std::size_t i = 0; i < actual.size() && shown < 5; ++i) {
@@ -82,11 +81,11 @@ void expect_close(const std::vector<T>& actual, const std::vector<double>& expec
   }
 }
 
-template <class T>
-inline constexpr double kTolerance = sizeof(T) == 4 ? 4e-6 : 1e-13;
+template <class T> inline constexpr double kTolerance = sizeof(T) == 4 ? 4e-6 : 1e-13;
 
 // Row lengths around the edges of vectors (1 to 16 lanes), of four vectors, and of blocks.
-inline const std::vector<std::int64_t> kRowSizes = {0,  1,  2,  3,  4,  5,  7,  8,  9,  15,  16,  17,   31,   32,  33,
-                                                    47, 63, 64, 65, 67, 96, 97, 127, 128, 129, 2047, 2048, 2049, 5003};
+inline const std::vector<std::int64_t> kRowSizes = {
+    0,  1,  2,  3,  4,  5,  7,  8,   9,   15,  16,   17,   31,   32,  33,
+    47, 63, 64, 65, 67, 96, 97, 127, 128, 129, 2047, 2048, 2049, 5003};
 
 }  // namespace lg::testing

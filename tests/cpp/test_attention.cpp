@@ -1,4 +1,5 @@
-// test_attention.cpp: the attention kernels against plain loops in double, over strided parts of a projection.
+// test_attention.cpp: the attention kernels against plain loops in double, over strided parts of a
+// projection.
 #include "lightgrad/kernels/attention.h"
 
 #include "tests/cpp/kernel_testing.h"
@@ -9,8 +10,7 @@ namespace {
 using kernels::Attention;
 using kernels::AttentionGradient;
 
-template <class T>
-struct AttentionKernel : ::testing::Test {};
+template <class T> struct AttentionKernel : ::testing::Test {};
 using Types = ::testing::Types<float, double>;
 TYPED_TEST_SUITE(AttentionKernel, Types);
 
@@ -24,28 +24,28 @@ struct Case {
 };
 
 std::ostream& operator<<(std::ostream& os, const Case& c) {
-  return os << "batch " << c.batch << " heads " << c.heads << " queries " << c.query_len << " keys " << c.key_len
-            << " head_dim " << c.head_dim << " value_dim " << c.value_dim << " causal " << c.causal << " mask "
-            << static_cast<int>(c.mask) << " dropout " << c.dropout_p;
+  return os << "batch " << c.batch << " heads " << c.heads << " queries " << c.query_len << " keys "
+            << c.key_len << " head_dim " << c.head_dim << " value_dim " << c.value_dim << " causal "
+            << c.causal << " mask " << static_cast<int>(c.mask) << " dropout " << c.dropout_p;
 }
 
 // Inputs in double (rounded through T) and all results of one run in precision P.
-template <class P>
-struct Run {
-  std::vector<P> out, lse, dq, dk, dv;
-};
+template <class P> struct Run { std::vector<P> out, lse, dq, dk, dv; };
 
 // q rows carry gaps of 3 elements, as parts of a wider projection do: [batch, len, heads, dim + 3].
-void set_strides(std::int64_t (&stride)[3], std::int64_t heads, std::int64_t len, std::int64_t dim) {
+void set_strides(std::int64_t (&stride)[3], std::int64_t heads, std::int64_t len,
+                 std::int64_t dim) {
   stride[1] = dim + 3;
   stride[2] = heads * (dim + 3);
   stride[0] = len * stride[2];
 }
 
-template <class P, class T>
-Run<P> run(const Case& c, bool reference, T) {
-  const std::int64_t q_size = c.batch * c.query_len * c.heads, k_size = c.batch * c.key_len * c.heads;
-  const auto values = [](std::int64_t n, unsigned seed) { return cast<P>(random_values<T>(n, 1, seed)); };
+template <class P, class T> Run<P> run(const Case& c, bool reference, T) {
+  const std::int64_t q_size = c.batch * c.query_len * c.heads,
+                     k_size = c.batch * c.key_len * c.heads;
+  const auto values = [](std::int64_t n, unsigned seed) {
+    return cast<P>(random_values<T>(n, 1, seed));
+  };
   const auto q = values(q_size * (c.head_dim + 3), 1), k = values(k_size * (c.head_dim + 3), 2);
   const auto v = values(k_size * (c.value_dim + 3), 3), g = values(q_size * (c.value_dim + 3), 4);
   Attention<P> a{};
@@ -57,7 +57,8 @@ Run<P> run(const Case& c, bool reference, T) {
   set_strides(a.v_stride, c.heads, c.key_len, c.value_dim);
   set_strides(a.out_stride, c.heads, c.query_len, c.value_dim);
   a.causal = c.causal;
-  a.scale = static_cast<P>(static_cast<T>(c.head_dim > 0 ? 1 / std::sqrt(static_cast<double>(c.head_dim)) : 1));
+  a.scale = static_cast<P>(
+      static_cast<T>(c.head_dim > 0 ? 1 / std::sqrt(static_cast<double>(c.head_dim)) : 1));
   a.dropout_p = c.dropout_p;
   a.dropout = {42, 7};
   std::vector<P> mask;
@@ -106,8 +107,7 @@ Run<P> run(const Case& c, bool reference, T) {
   return r;
 }
 
-template <class T>
-void check(const Case& c) {
+template <class T> void check(const Case& c) {
   SCOPED_TRACE(::testing::Message() << c);
   const auto expected = run<double>(c, true, T());
   for_each_target([&] {
@@ -138,7 +138,8 @@ TYPED_TEST(AttentionKernel, AgreesWithReference) {
 }
 
 TYPED_TEST(AttentionKernel, Masks) {
-  for (const auto kind : {MaskKind::full, MaskKind::keys_only, MaskKind::transposed, MaskKind::hides_rows}) {
+  for (const auto kind :
+       {MaskKind::full, MaskKind::keys_only, MaskKind::transposed, MaskKind::hides_rows}) {
     for (const bool causal : {false, true}) {
       check<TypeParam>({2, 2, 13, 19, 8, 8, causal, kind});
       check<TypeParam>({1, 2, 70, 530, 8, 8, causal, kind});
@@ -172,8 +173,9 @@ TYPED_TEST(AttentionKernel, NaNStaysInItsRow) {
       auto q = random_values<T>(n * dim, 1, 1);
       std::vector<T> k(q.size(), T(1)), out(q.size()), lse(static_cast<std::size_t>(n));
       q[40 * dim + 3] = bad;
-      Attention<T> a{1, 1, n, n, dim, dim, q.data(), k.data(), k.data(), {0, 0, dim}, {0, 0, dim}, {0, 0, dim},
-                     {0, 0, dim}};
+      Attention<T> a{1,           1,           n,          n,        dim,
+                     dim,         q.data(),    k.data(),   k.data(), {0, 0, dim},
+                     {0, 0, dim}, {0, 0, dim}, {0, 0, dim}};
       attention_forward(a, out.data(), lse.data());
       for (std::int64_t i = 0; i < n * dim; ++i) {
         ASSERT_EQ(std::isnan(out[static_cast<std::size_t>(i)]), i / dim == 40) << i;
@@ -194,7 +196,8 @@ TYPED_TEST(AttentionKernel, RunningMaximum) {
         v[j] = static_cast<T>(j / 256);
         mask[j] = j / 256 == (step > 0 ? 0 : 3) ? -std::numeric_limits<T>::infinity() : T(0);
       }
-      Attention<T> a{1, 1, 1, n, 1, 1, q.data(), k.data(), v.data(), {0, 0, 1}, {0, 0, 1}, {0, 0, 1}, {0, 0, 1}};
+      Attention<T> a{1,        1,        1,         n,         1,         1,        q.data(),
+                     k.data(), v.data(), {0, 0, 1}, {0, 0, 1}, {0, 0, 1}, {0, 0, 1}};
       a.mask = mask.data();
       a.mask_stride[3] = 1;
       T out, lse;
@@ -207,13 +210,15 @@ TYPED_TEST(AttentionKernel, RunningMaximum) {
 
 TYPED_TEST(AttentionKernel, SameBitsAtAnyThreadCount) {
   using T = TypeParam;
-  for (const Case c : {Case{5, 4, 40, 40, 16, 16, true}, Case{1, 2, 500, 400, 16, 16, true, MaskKind::full, 0.1f},
-                       Case{1, 1, 300, 300, 8, 8}}) {
+  for (const Case c :
+       {Case{5, 4, 40, 40, 16, 16, true}, Case{1, 2, 500, 400, 16, 16, true, MaskKind::full, 0.1f},
+        Case{1, 1, 300, 300, 8, 8}}) {
     SCOPED_TRACE(::testing::Message() << c);
     expect_same_bits([&] {
       const auto r = run<T>(c, false, T());
       auto all = r.out;
-      for (const auto* part : {&r.lse, &r.dq, &r.dk, &r.dv}) all.insert(all.end(), part->begin(), part->end());
+      for (const auto* part : {&r.lse, &r.dq, &r.dk, &r.dv})
+        all.insert(all.end(), part->begin(), part->end());
       return all;
     });
   }

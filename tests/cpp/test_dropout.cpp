@@ -6,8 +6,7 @@
 namespace lg::testing {
 namespace {
 
-template <class T>
-struct DropoutKernel : ::testing::Test {};
+template <class T> struct DropoutKernel : ::testing::Test {};
 using Types = ::testing::Types<float, double>;
 TYPED_TEST_SUITE(DropoutKernel, Types);
 

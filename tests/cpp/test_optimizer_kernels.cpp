@@ -1,4 +1,5 @@
-// test_optimizer_kernels.cpp: optimizer steps against plain loops in double, ten steps each, every option.
+// test_optimizer_kernels.cpp: optimizer steps against plain loops in double, ten steps each, every
+// option.
 #include "lightgrad/kernels/optimizer.h"
 
 #include "tests/cpp/kernel_testing.h"
@@ -8,8 +9,7 @@ namespace {
 
 using namespace kernels;  // NOLINT: a test of one header
 
-template <class T>
-struct OptimizerKernel : ::testing::Test {};
+template <class T> struct OptimizerKernel : ::testing::Test {};
 using Types = ::testing::Types<float, double>;
 TYPED_TEST_SUITE(OptimizerKernel, Types);
 
@@ -69,9 +69,12 @@ TYPED_TEST(OptimizerKernel, AdamAgreesWithReference) {
         for (int step = 1; step <= 10; ++step) {
           o.bias_correction1 = 1 - std::pow(o.beta1, step);
           o.bias_correction2 = 1 - std::pow(o.beta2, step);
-          const auto g = random_values<T>(n, step % 3 == 0 ? 3 : 1, 10 + static_cast<unsigned>(step));
-          adam_step(o, p.data(), g.data(), m.data(), v.data(), o.amsgrad ? vmax.data() : nullptr, n);
-          adam_step_reference(o, pd.data(), cast<double>(g).data(), md.data(), vd.data(), vmax_d.data(), n);
+          const auto g =
+              random_values<T>(n, step % 3 == 0 ? 3 : 1, 10 + static_cast<unsigned>(step));
+          adam_step(o, p.data(), g.data(), m.data(), v.data(), o.amsgrad ? vmax.data() : nullptr,
+                    n);
+          adam_step_reference(o, pd.data(), cast<double>(g).data(), md.data(), vd.data(),
+                              vmax_d.data(), n);
         }
         expect_parameters(p, pd);
         expect_close(m, md, kTolerance<T>, "m");
@@ -128,12 +131,14 @@ TYPED_TEST(OptimizerKernel, SumOfSquaresAndScale) {
       auto x = random_values<T>(n, 1, 1);
       long double expected = 0;
       for (const T v : x) expected += static_cast<long double>(v) * static_cast<long double>(v);
-      EXPECT_NEAR(sum_of_squares(x.data(), n), static_cast<double>(expected), 1e-14 * static_cast<double>(expected));
+      EXPECT_NEAR(sum_of_squares(x.data(), n), static_cast<double>(expected),
+                  1e-14 * static_cast<double>(expected));
       const auto before = x;
       scale_inplace(x.data(), n, T(3));
       for (std::size_t i = 0; i < x.size(); ++i) ASSERT_EQ(x[i], before[i] * 3);
     }
-    const std::vector<T> huge(3, sizeof(T) == 4 ? T(1e30) : T(1e100));  // its squares overflow float32
+    const std::vector<T> huge(3,
+                              sizeof(T) == 4 ? T(1e30) : T(1e100));  // its squares overflow float32
     const double one = static_cast<double>(huge[0]);
     EXPECT_DOUBLE_EQ(sum_of_squares(huge.data(), 3), 3 * one * one);
     const std::vector<T> bad = {1, T(NAN), 2};

@@ -6,8 +6,7 @@
 namespace lg::testing {
 namespace {
 
-template <class T>
-struct SoftmaxKernel : ::testing::Test {};
+template <class T> struct SoftmaxKernel : ::testing::Test {};
 using Types = ::testing::Types<float, double>;
 TYPED_TEST_SUITE(SoftmaxKernel, Types);
 
@@ -19,7 +18,8 @@ TYPED_TEST(SoftmaxKernel, AgreesWithReference) {
         SCOPED_TRACE(::testing::Message() << rows << " rows of " << n);
         auto x = random_values<T>(rows * n, 4, 1);
         if (n > 3) {
-          for (std::int64_t r = 0; r < rows; ++r) x[static_cast<std::size_t>(r * n + r % 3)] = -INFINITY;
+          for (std::int64_t r = 0; r < rows; ++r)
+            x[static_cast<std::size_t>(r * n + r % 3)] = -INFINITY;
         }
         const auto g = random_values<T>(rows * n, 1, 2);
         const auto xd = cast<double>(x), gd = cast<double>(g);
@@ -59,14 +59,16 @@ TYPED_TEST(SoftmaxKernel, AgreesWithReference) {
   });
 }
 
-// Rows longer than a block of the online sum, whose maximum rises from block to block, starting with -inf.
+// Rows longer than a block of the online sum, whose maximum rises from block to block, starting
+// with -inf.
 TYPED_TEST(SoftmaxKernel, MaximumRisesAcrossBlocks) {
   using T = TypeParam;
   for_each_target([] {
     for (const T high : {T(5), T(2000), T(-3000)}) {
       const std::int64_t n = 9000;
       std::vector<T> x(static_cast<std::size_t>(n), -INFINITY);
-      for (std::int64_t i = 2048; i < n; ++i) x[static_cast<std::size_t>(i)] = high * static_cast<T>(i / 2048);
+      for (std::int64_t i = 2048; i < n; ++i)
+        x[static_cast<std::size_t>(i)] = high * static_cast<T>(i / 2048);
       T lse;
       double expected;
       kernels::logsumexp(x.data(), &lse, 1, n);
