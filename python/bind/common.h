@@ -23,7 +23,7 @@ struct PyTensor {
   PyTensor(Tensor tensor, PyObject* object) : t(std::move(tensor)), self(object) {}
   PyTensor(const PyTensor&) = delete;
   ~PyTensor() {
-    if (t && t.impl()->python == self) t.impl()->python = nullptr;
+    if (t.defined() && t.impl()->python == self) t.impl()->python = nullptr;
   }
 };
 struct PyParameter : PyTensor {
@@ -62,6 +62,7 @@ Shape shape_from_args(const nb::args& args, const char* operation);
 // Whatever lg.tensor accepts: numbers, nested sequences, tensors, buffers. Always a new tensor, unless `share`, which
 // lets a buffer's or tensor's memory be used as it is where the dtype fits.
 Tensor tensor_from_data(nb::handle data, std::optional<DType> dtype, bool share = false);
+void check_device(const std::optional<std::string>& device);  // None or "cpu"
 
 // A tensor's memory as a NumPy array, and the slots of the class that files share (operators.cpp, interop.cpp).
 nb::object to_numpy(nb::handle tensor);
@@ -103,6 +104,7 @@ void bind_tensor(nb::module_& m);  // the class, and what of it is not a row of 
 void bind_operations(nb::module_& m, nb::class_<PyTensor>& tensor);
 void bind_in_place(nb::class_<PyTensor>& tensor);
 void bind_creation(nb::module_& m);
+void bind_data(nb::module_& m);
 void bind_interop(nb::module_& m, nb::class_<PyTensor>& tensor);
 void bind_autograd(nb::module_& m, nb::class_<PyTensor>& tensor);
 [[gnu::weak]] void bind_nn(nb::module_& m);
@@ -207,3 +209,8 @@ struct type_caster<lg::ValuesIndices> {
 };
 
 }  // namespace nanobind::detail
+
+namespace lg::python {
+using TensorTuple = nb::typed<nb::tuple, Tensor, nb::ellipsis>;
+inline TensorTuple tuple_of(const std::vector<Tensor>& v) { return TensorTuple(nb::tuple(nb::cast(v))); }
+}  // namespace lg::python

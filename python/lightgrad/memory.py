@@ -1,0 +1,20 @@
+"""The caching allocator: how much memory tensors hold, and giving back what is only kept for reuse."""
+
+from lightgrad import _core
+
+
+def stats():
+    """Bytes handed out now (`current`), the most so far (`peak`), kept for reuse (`cached`), and the number of
+    `allocations`, of which `system_allocations` asked the operating system.
+    """
+    return _core._memory_stats()
+
+
+def reset_peak():
+    """Lets `peak` start again from what is in use now."""
+    _core._reset_peak_memory()
+
+
+def trim():
+    """Gives every cached block back to the operating system."""
+    _core._trim_memory()
