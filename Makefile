@@ -2,7 +2,7 @@
 # machine with make, git and python3. Everything made lies in build/ and .venv/.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: train test check format tidy bench docs sanitize setup build stage python clean help
+.PHONY: train test check format tidy bench docs sanitize setup configure build stage python clean help
 
 PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PATH
@@ -15,7 +15,8 @@ STAGE := $(CURDIR)/build/stage
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
 
-train: build  ## build and run examples/micro_gpt
+train: configure  ## build and run examples/micro_gpt
+	@cmake --build --preset release --target micro_gpt
 	build/examples/micro_gpt
 
 test: build stage python  ## everything: C++ tests, a program that uses the installed library, Python tests
@@ -63,8 +64,10 @@ setup:
 setup-check:
 	@tools/setup.sh check
 
-build: setup
+configure: setup
 	@cmake --preset release $(QUIET)
+
+build: configure
 	@cmake --build --preset release
 
 stage: build
