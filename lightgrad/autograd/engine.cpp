@@ -5,6 +5,7 @@
 #include <unordered_map>
 
 #include "lightgrad/autograd/node.h"
+#include "lightgrad/autograd/poll.h"
 
 namespace lg {
 namespace {
@@ -182,6 +183,7 @@ void execute(const Run& run, const std::vector<Node*>& roots, std::vector<Tensor
   }
   std::make_heap(w.ready.begin(), w.ready.end(), BySequence{});
   while (!w.ready.empty()) {
+    if (auto* stop_or_go_on = autograd::poll.load(std::memory_order_relaxed)) stop_or_go_on();
     std::pop_heap(w.ready.begin(), w.ready.end(), BySequence{});
     Node* n = w.ready.back();
     w.ready.pop_back();

@@ -1,6 +1,7 @@
 // autograd.cpp: backward, hooks, functional gradients, and operations defined in Python.
 #include <nanobind/stl/shared_ptr.h>
 
+#include "lightgrad/autograd/poll.h"
 #include "rows.h"
 
 namespace lg::python {
@@ -91,6 +92,9 @@ int register_hook(const Tensor& t, nb::object f) {
 }  // namespace
 
 void bind_autograd(nb::module_& m, nb::class_<PyTensor>& tensor) {
+  autograd::poll = [] {  // Ctrl-C
+    if (PyGILState_Check() && PyErr_CheckSignals() != 0) throw nb::python_error();
+  };
   tensor
       .def(
           "backward",
