@@ -1,0 +1,393 @@
+// optim.cpp: lightgrad._core.optim: optimizers whose groups are edited like dictionaries, and
+// schedules.
+#include <nanobind/stl/map.h>
+#include <nanobind/stl/shared_ptr.h>
+
+#include "modules.h"
+
+namespace lg::python {
+namespace {
+
+using namespace optim;
+using Group = ParameterGroup;
+
+// --- options: numbers in C++, flags and betas as PyTorch writes them in Python ---
+
+bool is_flag(std::string_view name) {
+  return name == "nesterov" || name == "amsgrad" || name == "maximize";
+}
+
+nb::object option_value(std::string_view name, double v) {
+  return is_flag(name) ? nb::object(nb::bool_(v != 0)) : nb::object(nb::float_(v));
+}
+bool has_betas(const Options& o) { return o.contains("beta1") && o.contains("beta2"); }
+
+void set_option(Options& options, const std::string& name, nb::handle value) {
+  if (name == "betas") {
+    options["beta1"] = nb::cast<double>(value[nb::int_(0)]);
+    options["beta2"] = nb::cast<double>(value[nb::int_(1)]);
+    return;
+  }
+  const double number = PyFloat_AsDouble(value.ptr());
+  if (number == -1 && PyErr_Occurred()) throw nb::python_error();
+  options[name] = number;
+}
+
+nb::list option_names(const Options& options) {
+  nb::list names;
+  if (has_betas(options)) names.append("betas");
+  for (const auto& [name, v] : options)
+    if (name != "beta1" && name != "beta2") names.append(name);
+  return names;
+}
+nb::object option_of(const Options& options, const std::string& name) {
+  if (name == "betas" && has_betas(options)) {
+    return nb::make_tuple(options.find("beta1")->second, options.find("beta2")->second);
+  }
+  const auto it = options.find(name);
+  return it == options.end() ? nb::object() : option_value(name, it->second);
+}
+nb::dict dict_of(const Options& options) {
+  nb::dict out;
+  for (nb::handle name : option_names(options))
+    out[name] = option_of(options, nb::cast<std::string>(name));
+  return out;
+}
+
+nb::list list_of(const std::vector<Tensor>& tensors) {
+  nb::list out;
+  for (const Tensor& t : tensors) out.append(nb::cast(t));
+  return out;
+}
+
+// --- what constructors take: tensors, (name, tensor) pairs, or dictionaries with "params" ---
+
+void add_tensor(Group& group, nb::handle h) {
+  if (nb::isinstance<nb::tuple>(h) && nb::len(h) == 2)
+    h = nb::object(h[nb::int_(1)]);  // named_parameters()
+  if (!is_tensor(h.ptr())) {
+    fail(ErrorKind::type, "optimizer", "expected tensors, got ",
+         nb::cast<std::string>(nb::str(h.type().attr("__name__"))));
+  }
+  group.params.push_back(tensor_of(h.ptr()));
+}
+
+Group group_from(nb::dict d) {
+  Group group;
+  if (!d.contains("params"))
+    fail(ErrorKind::value, "optimizer", "a parameter group has no \"params\"");
+  nb::object params = d["params"];
+  if (is_tensor(params.ptr()))
+    add_tensor(group, params);
+  else
+    for (nb::handle h : params) add_tensor(group, h);
+  for (auto [name, value] : d) {
+    if (const auto key = nb::cast<std::string>(name); key != "params")
+      set_option(group.options, key, value);
+  }
+  return group;
+}
+
+std::vector<Group> groups_from(nb::handle params) {
+  if (is_tensor(params.ptr())) {
+    fail(ErrorKind::type, "optimizer",
+         "expected a list of tensors or of dictionaries, got one tensor");
+  }
+  std::vector<Group> groups;
+  Group plain;
+  for (nb::handle h : params) {
+    if (nb::isinstance<nb::dict>(h))
+      groups.push_back(group_from(nb::borrow<nb::dict>(h)));
+    else
+      add_tensor(plain, h);
+  }
+  if (groups.empty() || !plain.params.empty()) groups.push_back(std::move(plain));
+  return groups;
+}
+
+// --- state dictionaries, laid out as PyTorch's ---
+
+nb::dict save_state(const Optimizer& o) {
+  const OptimizerState s = o.state_dict();
+  nb::dict parameters;
+  for (const auto& [number, p] : s.parameters) {
+    nb::dict entry;
+    entry["step"] = p.step;
+    for (const auto& [name, t] : p.tensors) entry[name.c_str()] = nb::cast(t);
+    parameters[nb::int_(number)] = entry;
+  }
+  nb::list groups;
+  for (const auto& g : s.groups) {
+    nb::dict group = dict_of(g.options);
+    group["params"] = nb::cast(g.params);
+    groups.append(group);
+  }
+  nb::dict out;
+  out["state"] = parameters;
+  out["param_groups"] = groups;
+  return out;
+}
+
+void load_state(Optimizer& o, nb::dict state) {
+  OptimizerState s;
+  for (nb::handle h : state["param_groups"]) {
+    OptimizerState::Group& group = s.groups.emplace_back();
+    for (auto [name, value] : nb::cast<nb::dict>(h)) {
+      const auto key = nb::cast<std::string>(name);
+      if (key == "params")
+        group.params = nb::cast<std::vector<std::int64_t>>(value);
+      else if (!value.is_none())
+        set_option(group.options, key, value);
+    }
+  }
+  for (auto [number, h] : nb::cast<nb::dict>(state["state"])) {
+    OptimizerState::Parameter& p =
+        s.parameters[nb::cast<std::int64_t>(nb::int_(nb::borrow(number)))];
+    for (auto [name, value] : nb::cast<nb::dict>(h)) {
+      const auto key = nb::cast<std::string>(name);
+      if (key == "step")
+        p.step = nb::cast<std::int64_t>(nb::int_(nb::borrow(value)));
+      else if (!value.is_none())
+        p.tensors[key] = nb::cast<Tensor>(value);
+    }
+  }
+  o.load_state_dict(s);
+}
+
+nb::object step(Optimizer& o, nb::handle closure) {
+  nb::object loss = nb::none();
+  if (!closure.is_none()) {
+    const EnableGrad on;
+    loss = closure();
+  }
+  o.step();
+  return loss;
+}
+
+void bind_group(nb::module_& m) {
+  nb::class_<Group> c(m, "ParameterGroup", "Parameters with the same options: group['lr'] = 1e-4.");
+  const auto get = [](Group& g, const std::string& name) -> nb::object {
+    if (name == "params") return list_of(g.params);
+    return option_of(g.options, name);
+  };
+  c.def("__getitem__", [get](Group& g, const std::string& name) {
+    nb::object v = get(g, name);
+    if (!v.is_valid()) throw nb::key_error(name.c_str());
+    return v;
+  });
+  c.def(
+      "get",
+      [get](Group& g, const std::string& name, nb::object otherwise) {
+        nb::object v = get(g, name);
+        return v.is_valid() ? v : otherwise;
+      },
+      "name"_a, "default"_a.none() = nb::none());
+  c.def("__setitem__", [](Group& g, const std::string& name, nb::handle value) {
+    if (name == "params")
+      fail(ErrorKind::value, "parameter group", "params are set by add_param_group");
+    set_option(g.options, name, value);
+  });
+  c.def("__contains__",
+        [get](Group& g, const std::string& name) { return get(g, name).is_valid(); });
+  const auto keys = [](Group& g) {
+    nb::list names;
+    names.append("params");
+    names.extend(option_names(g.options));
+    return names;
+  };
+  const auto as_dict = [](Group& g) {
+    nb::dict out;
+    out["params"] = list_of(g.params);
+    out.update(dict_of(g.options));
+    return out;
+  };
+  c.def("keys", keys).def("__iter__", [keys](Group& g) { return nb::iter(keys(g)); });
+  c.def("items", [as_dict](Group& g) { return as_dict(g).items(); });
+  c.def("__len__", [keys](Group& g) { return nb::len(keys(g)); });
+  c.def("__repr__", [](Group& g) {
+    return text("ParameterGroup(", g.params.size(), " parameters, ",
+                nb::repr(dict_of(g.options)).c_str(), ")");
+  });
+}
+
+void bind_optimizers(nb::module_& m) {
+  nb::class_<Optimizer> base(
+      m, "Optimizer", nb::is_weak_referenceable(), nb::dynamic_attr(),
+      "What all optimizers share. `param_groups` can be edited: group['lr'] = 1e-4.");
+  base.def("step", &step, "closure"_a.none() = nb::none(),
+           "Updates every parameter that has a gradient.");
+  base.def("zero_grad", &Optimizer::zero_grad, "set_to_none"_a = true);
+  base.def(
+      "add_param_group", [](Optimizer& o, nb::dict d) { o.add_param_group(group_from(d)); },
+      "param_group"_a);
+  base.def_prop_ro("param_groups", [](Optimizer& o) {
+    nb::list out;
+    for (const auto& g : o.groups()) out.append(nb::cast(g));
+    return out;
+  });
+  base.def_prop_ro("defaults", [](Optimizer& o) { return dict_of(o.defaults()); });
+  base.def("state_dict", &save_state);
+  base.def("load_state_dict", &load_state, "state_dict"_a);
+  base.def("__repr__", [](Optimizer& o) {
+    std::string s = text(o.name(), "(");
+    for (const auto& g : o.groups()) s += text("\n  ", nb::repr(nb::cast(g)).c_str());
+    return s + "\n)";
+  });
+
+  nb::class_<SGD, Optimizer>(m, "SGD", "Gradient descent with momentum.")
+      .def(
+          "__init__",
+          [](SGD* at, nb::handle params, double lr, double momentum, double dampening, double decay,
+             bool nesterov, bool maximize) {
+            new (at) SGD(groups_from(params), {lr, momentum, dampening, decay, nesterov, maximize});
+          },
+          "params"_a, "lr"_a = 1e-3, "momentum"_a = 0.0, "dampening"_a = 0.0,
+          "weight_decay"_a = 0.0, "nesterov"_a = false, nb::kw_only(), "maximize"_a = false);
+  const auto adam = [&]<class T, class O>(const char* name, const char* doc, O defaults,
+                                          std::type_identity<T>) {
+    nb::class_<T, Optimizer>(m, name, doc)
+        .def(
+            "__init__",
+            [](T* at, nb::handle params, double lr, std::pair<double, double> betas, double eps,
+               double decay, bool amsgrad, bool maximize) {
+              new (at) T(groups_from(params),
+                         O{lr, betas.first, betas.second, eps, decay, amsgrad, maximize});
+            },
+            "params"_a, "lr"_a = defaults.lr, "betas"_a = std::pair(defaults.beta1, defaults.beta2),
+            "eps"_a = defaults.eps, "weight_decay"_a = defaults.weight_decay, "amsgrad"_a = false,
+            nb::kw_only(), "maximize"_a = false);
+  };
+  adam("Adam", "Adam (Kingma and Ba 2015).", AdamOptions(), std::type_identity<Adam>());
+  adam("AdamW", "Adam with weight decay apart from the gradient.", AdamWOptions(),
+       std::type_identity<AdamW>());
+}
+
+nb::dict dict_of(const SchedulerState& s) {
+  nb::dict out;
+  out["last_epoch"] = s.last_epoch;
+  out["base_lrs"] = nb::cast(s.base_lrs);
+  if (!s.parts.empty()) {
+    nb::list parts;
+    for (const auto& p : s.parts) parts.append(dict_of(p));
+    out["_schedulers"] = parts;
+  }
+  return out;
+}
+SchedulerState scheduler_state(nb::dict d) {
+  SchedulerState s{
+      nb::cast<std::int64_t>(d["last_epoch"]), nb::cast<std::vector<double>>(d["base_lrs"]), {}};
+  if (d.contains("_schedulers"))
+    for (nb::handle h : d["_schedulers"])
+      s.parts.push_back(scheduler_state(nb::borrow<nb::dict>(h)));
+  return s;
+}
+
+std::vector<double> numbers_from(nb::handle one_or_many, std::size_t count) {
+  if (PyFloat_Check(one_or_many.ptr()) || PyLong_Check(one_or_many.ptr())) {
+    return std::vector<double>(count, nb::cast<double>(one_or_many));
+  }
+  return nb::cast<std::vector<double>>(one_or_many);
+}
+
+// A Python function of the step.
+LambdaLR::Function function_from(nb::object f) {
+  return [f = PyRef(std::move(f))](std::int64_t t) {
+    nb::gil_scoped_acquire lock;
+    return nb::cast<double>(f.get()(t));
+  };
+}
+
+void bind_one_cycle(nb::module_& m) {
+  nb::class_<OneCycleLR, LRScheduler>(m, "OneCycleLR",
+                                      "Up to max_lr and down again (Smith and Topin 2018).")
+      .def(
+          "__init__",
+          [](OneCycleLR* at, Optimizer& o, nb::handle max_lr,
+             std::optional<std::int64_t> total_steps, std::optional<std::int64_t> epochs,
+             std::optional<std::int64_t> steps_per_epoch, double pct_start,
+             const std::string& anneal, bool cycle_momentum, double base_momentum,
+             double max_momentum, double div, double final_div, bool three_phase) {
+            if (!total_steps && !(epochs && steps_per_epoch)) {
+              fail(ErrorKind::value, "OneCycleLR",
+                   "give total_steps, or epochs and steps_per_epoch");
+            }
+            if (anneal != "cos" && anneal != "linear") {
+              fail(ErrorKind::value, "OneCycleLR", "anneal_strategy is \"", anneal,
+                   "\", expected \"cos\" or \"linear\"");
+            }
+            new (at) OneCycleLR(o, numbers_from(max_lr, o.groups().size()),
+                                total_steps ? *total_steps : *epochs * *steps_per_epoch,
+                                {pct_start, anneal == "cos", cycle_momentum, base_momentum,
+                                 max_momentum, div, final_div, three_phase});
+          },
+          nb::keep_alive<1, 2>(), "optimizer"_a, "max_lr"_a, "total_steps"_a.none() = nb::none(),
+          "epochs"_a.none() = nb::none(), "steps_per_epoch"_a.none() = nb::none(),
+          "pct_start"_a = 0.3, "anneal_strategy"_a = "cos", "cycle_momentum"_a = true,
+          "base_momentum"_a = 0.85, "max_momentum"_a = 0.95, "div_factor"_a = 25.0,
+          "final_div_factor"_a = 1e4, "three_phase"_a = false);
+}
+
+void bind_schedulers(nb::module_& m) {
+  nb::class_<LRScheduler> base(m, "LRScheduler", nb::is_weak_referenceable(),
+                               "What all schedules share.");
+  base.def("step", &LRScheduler::step,
+           "Goes on to the next step and writes the groups' learning rates.");
+  base.def("get_last_lr", &LRScheduler::get_last_lr);
+  base.def_prop_ro("last_epoch", &LRScheduler::last_epoch);
+  base.def_prop_ro("base_lrs", &LRScheduler::base_lrs);
+  base.def_prop_ro("optimizer", &LRScheduler::optimizer, nb::rv_policy::reference);
+  base.def("state_dict", [](LRScheduler& s) { return dict_of(s.state_dict()); });
+  base.def(
+      "load_state_dict", [](LRScheduler& s, nb::dict d) { s.load_state_dict(scheduler_state(d)); },
+      "state_dict"_a);
+  const nb::keep_alive<1, 2> keep;
+  nb::class_<StepLR, LRScheduler>(m, "StepLR", "lr gamma^floor(t / step_size)")
+      .def(nb::init<Optimizer&, std::int64_t, double>(), keep, "optimizer"_a, "step_size"_a,
+           "gamma"_a = 0.1);
+  nb::class_<LambdaLR, LRScheduler>(m, "LambdaLR", "lr f(t)")
+      .def(
+          "__init__",
+          [](LambdaLR* at, Optimizer& o, nb::object f) {
+            std::vector<LambdaLR::Function> functions;
+            if (PyCallable_Check(f.ptr()))
+              functions.push_back(function_from(f));
+            else
+              for (nb::handle h : f) functions.push_back(function_from(nb::borrow(h)));
+            new (at) LambdaLR(o, std::move(functions));
+          },
+          keep, "optimizer"_a, "lr_lambda"_a);
+  nb::class_<CosineAnnealingLR, LRScheduler>(m, "CosineAnnealingLR",
+                                             "eta_min + (lr - eta_min)(1 + cos(pi t / T_max)) / 2")
+      .def(nb::init<Optimizer&, std::int64_t, double>(), keep, "optimizer"_a, "T_max"_a,
+           "eta_min"_a = 0.0);
+  nb::class_<LinearLR, LRScheduler>(m, "LinearLR",
+                                    "lr times a factor from start_factor to end_factor.")
+      .def(nb::init<Optimizer&, double, double, std::int64_t>(), keep, "optimizer"_a,
+           "start_factor"_a = 1.0 / 3, "end_factor"_a = 1.0, "total_iters"_a = 5);
+  nb::class_<WarmupCosine, LRScheduler>(m, "WarmupCosine",
+                                        "A linear warm-up, then half a cosine down to min_lr.")
+      .def(nb::init<Optimizer&, std::int64_t, std::int64_t, double>(), keep, "optimizer"_a,
+           "warmup_steps"_a, "total_steps"_a, "min_lr"_a = 0.0);
+  bind_one_cycle(m);
+  nb::class_<SequentialLR, LRScheduler>(m, "SequentialLR",
+                                        "schedulers[k] from step milestones[k - 1] on.")
+      .def(
+          "__init__",
+          [](SequentialLR* at, Optimizer& o, std::vector<std::shared_ptr<LRScheduler>> schedulers,
+             std::vector<std::int64_t> milestones) {
+            new (at) SequentialLR(o, std::move(schedulers), std::move(milestones));
+          },
+          keep, "optimizer"_a, "schedulers"_a, "milestones"_a);
+}
+
+}  // namespace
+
+void bind_optim(nb::module_& m) {
+  nb::module_ optim = m.def_submodule("optim", "Optimizers.");
+  bind_group(optim);
+  bind_optimizers(optim);
+  nb::module_ schedulers = optim.def_submodule("lr_scheduler", "Learning-rate schedules.");
+  bind_schedulers(schedulers);
+}
+
+}  // namespace lg::python
