@@ -15,6 +15,9 @@ function(lightgrad_dependency package version)
   FetchContent_Declare(${package} URL ${arg_URL} URL_HASH SHA256=${arg_SHA256} DOWNLOAD_EXTRACT_TIMESTAMP OFF
     SYSTEM FIND_PACKAGE_ARGS ${version} CONFIG)
   FetchContent_MakeAvailable(${package})
+  if(NOT ${package}_VERSION)  # not an installed package: the version is the archive's
+    string(REGEX MATCH "[0-9]+\\.[0-9]+(\\.[0-9]+)?" ${package}_VERSION "${arg_URL}")
+  endif()
   set(${package}_VERSION "${${package}_VERSION}" PARENT_SCOPE)
 endfunction()
 
@@ -22,9 +25,9 @@ find_package(Threads REQUIRED)
 
 if(NOT LIGHTGRAD_USE_INSTALLED)
   lightgrad_dependency(hwy 1.0.3
-    URL https://github.com/google/highway/archive/refs/tags/1.0.3.tar.gz
-    SHA256 566fc77315878473d9a6bd815f7de78c73734acdcb745c3dde8579560ac5440e
-    OPTIONS HWY_ENABLE_TESTS=OFF HWY_ENABLE_EXAMPLES=OFF HWY_ENABLE_CONTRIB=OFF)
+    URL https://github.com/google/highway/archive/refs/tags/1.0.7.tar.gz
+    SHA256 5434488108186c170a5e2fca5e3c9b6ef59a1caa4d520b008a9b8be6b8abe6c5
+    OPTIONS BUILD_TESTING=OFF HWY_ENABLE_TESTS=OFF HWY_ENABLE_EXAMPLES=OFF HWY_ENABLE_CONTRIB=OFF)
   if(NOT TARGET hwy::hwy)
     add_library(hwy::hwy ALIAS hwy)
   endif()
