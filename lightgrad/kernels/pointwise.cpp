@@ -78,17 +78,20 @@ void pointwise(const Pointwise& p) {
   });
 }
 
-void pointwise_plain(Row row, void* out, const void* const* in, int inputs, std::int64_t n,
+void pointwise_plain(Row row, void* out, const void* const* in, int inputs, unsigned scalars, std::int64_t n,
                      std::size_t item_size, const double* attributes) {
   if (n <= chunk) {
-    if (n > 0) row(out, in, 0, n, attributes);
+    if (n > 0) row(out, in, scalars, n, attributes);
     return;
   }
   parallel_for(n, chunk, [&](std::int64_t begin, std::int64_t end) {
     const auto shift = begin * static_cast<std::int64_t>(item_size);
     const void* moved[max_operands] = {};
-    for (int i = 0; i < inputs; ++i) moved[i] = static_cast<const char*>(in[i]) + shift;
-    row(static_cast<char*>(out) + shift, moved, 0, end - begin, attributes);
+    for (int i = 0; i < inputs; ++i) {
+      const bool walks = in[i] && !(scalars >> i & 1);
+      moved[i] = walks ? static_cast<const char*>(in[i]) + shift : in[i];
+    }
+    row(static_cast<char*>(out) + shift, moved, scalars, end - begin, attributes);
   });
 }
 

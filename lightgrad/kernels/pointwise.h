@@ -37,8 +37,8 @@ struct Pointwise {
   Operand out, in[max_operands - 1];  // an input without data is not read
 };
 void pointwise(const Pointwise& p);
-// The same when everything is contiguous, of equal size n and of the compute type already.
-void pointwise_plain(Row row, void* out, const void* const* in, int inputs, std::int64_t n,
+// The same when every operand is contiguous, of size n and of the compute type already, or one value of it (scalars).
+void pointwise_plain(Row row, void* out, const void* const* in, int inputs, unsigned scalars, std::int64_t n,
                      std::size_t item_size, const double* attributes);
 
 // Every pointwise operation's rows, for the best instruction set of this machine, in the order of the operation

@@ -33,6 +33,37 @@ kernels::Operand operand(const Tensor& t, const Shape& shape) {
   return {t.raw_data(), t.dtype(), t.shape() == shape ? t.strides() : broadcast_strides(t.shape(), t.strides(), shape)};
 }
 
+// Whether every element of t is the same place in memory.
+bool is_one_value(const Tensor& t) {
+  for (int i = 0; i < t.rank(); ++i)
+    if (t.strides()[i] != 0 && t.shape()[i] != 1) return false;
+  return true;
+}
+
+// The common case, and the one that must cost nothing: each operand is either row-major in the output's shape and
+// of the compute type, or one value. Returns false when it is not so. A null operand is not read.
+bool run_plain(kernels::Row row, const double* attributes, DType compute, std::span<const Tensor* const> in,
+               const Tensor& out) {
+  const void* pointers[kernels::max_operands] = {};
+  double values[kernels::max_operands];  // a value of another dtype, converted
+  unsigned scalars = 0;
+  for (std::size_t i = 0; i < in.size(); ++i) {
+    const Tensor* t = in[i];
+    if (!t || !t->defined()) continue;
+    pointers[i] = t->raw_data();
+    if (t->dtype() == compute && t->shape() == out.shape() && t->is_contiguous()) continue;
+    if (t->numel() != 1 && !(t->shape() == out.shape() && is_one_value(*t))) return false;
+    scalars |= 1u << i;
+    if (t->dtype() != compute) {
+      kernels::convert_run(compute, &values[i], 1, t->dtype(), t->raw_data(), 1, 1);
+      pointers[i] = &values[i];
+    }
+  }
+  backend(out.device()).pointwise_plain(row, out.raw_data(), pointers, static_cast<int>(in.size()), scalars, out.numel(),
+                                        size_of(compute), attributes);
+  return true;
+}
+
 // Sharing memory without being the very same elements: writing one would spoil the other.
 bool overlaps(const Tensor& a, const Tensor& b) {
   return a.impl()->storage.get() == b.impl()->storage.get() &&
@@ -77,22 +108,10 @@ Tensor pointwise_forward(const PointwiseTraits& op, const double* attributes, co
   const auto& rows = backend(in[0]->device()).pointwise_rows(op.index);
   const kernels::Row row = rows.forward[static_cast<std::size_t>(compute_index(compute))];
 
-  // The common case, and the one that must cost nothing: equal shapes, row-major, nothing to convert.
-  bool plain = result == compute && !out;
-  for (int i = 0; plain && i < op.arity; ++i) {
-    plain = in[i]->dtype() == compute && in[i]->shape() == in[0]->shape() && in[i]->is_contiguous() && !in[i]->is_weak();
-  }
-  if (plain) {
-    Tensor y = Tensor::empty(in[0]->shape(), result);
-    const void* pointers[3] = {};
-    for (int i = 0; i < op.arity; ++i) pointers[i] = in[i]->raw_data();
-    backend(in[0]->device()).pointwise_plain(row, y.raw_data(), pointers, op.arity, y.numel(), size_of(compute),
-                                             attributes);
-    return y;
-  }
-
   Shape shape = in[0]->shape();
-  for (int i = 1; i < op.arity; ++i) shape = broadcast(shape, in[i]->shape(), op.name);
+  for (int i = 1; i < op.arity; ++i) {
+    if (!(in[i]->shape() == shape)) shape = broadcast(shape, in[i]->shape(), op.name);
+  }
   check_device(op.name, {in, static_cast<std::size_t>(op.arity)});
   if (out) {
     if (!(shape == out->shape())) {
@@ -103,6 +122,9 @@ Tensor pointwise_forward(const PointwiseTraits& op, const double* attributes, co
     }
   }
   Tensor y = out ? *out : Tensor::empty(shape, result);
+  if (!out && result == compute && run_plain(row, attributes, compute, {in, static_cast<std::size_t>(op.arity)}, y)) {
+    return y;
+  }
   kernels::Pointwise call;
   call.shape = shape;
   call.inputs = op.arity;
@@ -125,11 +147,20 @@ Tensor pointwise_gradient(const PointwiseTraits& op, int which, const double* at
   const auto& rows = backend(g.device()).pointwise_rows(op.index);
   const bool same_shape = g.shape() == target.shape;
   Tensor result = Tensor::empty(g.shape(), same_shape ? target.dtype : compute);
+  const kernels::Row row = rows.vjp[static_cast<std::size_t>(which)][compute == DType::float32 ? 0 : 1];
+  if (result.dtype() == compute) {
+    const Tensor* operands[kernels::max_operands] = {&g};
+    for (int i = 0; i < op.arity; ++i) operands[i + 1] = &in[i];
+    operands[op.arity + 1] = &out;
+    if (run_plain(row, attributes, compute, {operands, static_cast<std::size_t>(op.arity + 2)}, result)) {
+      return same_shape ? result : reduce_to(std::move(result), target);
+    }
+  }
   kernels::Pointwise call;
   call.shape = g.shape();
   call.inputs = op.arity + 2;  // g, the inputs, the output
   call.compute = compute;
-  call.row = rows.vjp[static_cast<std::size_t>(which)][compute == DType::float32 ? 0 : 1];
+  call.row = row;
   call.attributes = attributes;
   call.out = operand(result, call.shape);
   call.in[0] = operand(g, call.shape);
