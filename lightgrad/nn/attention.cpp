@@ -32,7 +32,7 @@ MultiheadAttention::MultiheadAttention(std::int64_t width, std::int64_t count, d
 
 void MultiheadAttention::reset_parameters() {
   init::xavier_uniform_(in_proj_weight);
-  if (!in_proj_bias) return;
+  if (!in_proj_bias.defined()) return;
   init::zeros_(in_proj_bias);
   init::zeros_(out_proj->bias);
 }

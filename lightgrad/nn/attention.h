@@ -8,8 +8,8 @@ namespace lg::nn {
 // What MultiheadAttention::forward takes besides its three inputs. Masks as in PyTorch: a bool mask
 // is true where nothing may be looked at; a floating-point one is added to the scores.
 struct AttentionOptions {
-  Tensor key_padding_mask;  // [N, S], or [S] without a batch
-  Tensor attn_mask;         // [L, S] or [N num_heads, L, S]
+  Tensor key_padding_mask = {};  // [N, S], or [S] without a batch
+  Tensor attn_mask = {};         // [L, S] or [N num_heads, L, S]
   bool need_weights = false;
   bool average_attn_weights = true;
   bool is_causal = false;  // query i looks at keys 0 .. i

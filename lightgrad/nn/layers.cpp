@@ -27,7 +27,7 @@ Linear::Linear(std::int64_t in, std::int64_t out, bool with_bias, OptionalDType 
 
 void Linear::reset_parameters() {
   init::kaiming_uniform_(weight, std::sqrt(5.0));  // that is, uniform within 1 / sqrt(in_features)
-  if (!bias) return;
+  if (!bias.defined()) return;
   const double bound = in_features > 0 ? 1 / std::sqrt(static_cast<double>(in_features)) : 0;
   init::uniform_(bias, -bound, bound);
 }

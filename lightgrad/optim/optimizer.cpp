@@ -86,12 +86,13 @@ void Optimizer::step() {
       if (!g.defined()) continue;
       ParameterState& state = state_[p.impl()];
       for (std::size_t i = 0; i < wanted; ++i) {
-        if (!state.slots[i])
-          state.slots[i] = zeros(p.shape(), update_dtype(p.dtype()));
-        else if (state.slots[i].dtype() != update_dtype(p.dtype())) {  // Module::to came in between
+        Tensor& slot = state.slots[i];
+        if (!slot.defined()) {
+          slot = zeros(p.shape(), update_dtype(p.dtype()));
+        } else if (slot.dtype() != update_dtype(p.dtype())) {  // Module::to came in between
           const Tensor converted = Tensor::empty(p.shape(), update_dtype(p.dtype()));
-          converted.assign(state.slots[i]);
-          state.slots[i] = converted;
+          converted.assign(slot);
+          slot = converted;
         }
       }
       by_step[++state.step].push_back({p, g, state.slots});

@@ -169,7 +169,7 @@ TEST(Module, LoadStateDictChecksAllThenWrites) {
   EXPECT_EQ(r.unexpected, std::vector<std::string>{"tok.bais"});
   EXPECT_EQ(m->head->bias.to_vector<float>()[0], other->head->bias.to_vector<float>()[0] + 1);
 
-  m->load_state_dict({{"pos", full({8}, 2, DType::float64)}}, false);  // converted
+  m->load_state_dict(NamedTensors{{"pos", full({8}, 2, DType::float64)}}, false);  // converted
   EXPECT_EQ(m->pos.dtype(), DType::float32);
   EXPECT_EQ(m->pos.to_vector<float>()[3], 2);
 }
@@ -250,6 +250,7 @@ TEST(Module, ErrorsSayWhere) {
     Child<GELU> a{this, "a"}, b{this, "a"};  // NOLINT
   };
   EXPECT_TRUE(has(error_of([&] { make<Twice>(); }), "declared twice"));
+  m = make<Gpt>(8, 0);
   m->clear_entry("head");
   EXPECT_TRUE(has(error_of([&] { m(ones({4, 8})); }), "missing"));
 }
