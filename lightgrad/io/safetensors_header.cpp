@@ -280,6 +280,9 @@ Header parse_header(std::string_view json, std::uint64_t data_size, std::string_
   if (!json.starts_with('{')) {
     fail(ErrorKind::io, "safetensors", file, ": the header does not begin with '{'");
   }
+  if (json.find('\0') != json.npos) {  // where the parser would stop, content with what it has
+    fail(ErrorKind::io, "safetensors", file, ": the header holds a zero byte");
+  }
   Reader reader(file);
   nlohmann::json::sax_parse(json, &reader);
   check_names(reader.entries, file);
