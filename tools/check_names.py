@@ -21,7 +21,7 @@ def mismatches(text: str) -> list[tuple[int, str, str]]:
 
 def main() -> int:
     findings = []
-    for path in files("*.h", "*.cpp", "*.md"):
+    for path in files("lightgrad/*.h", "lightgrad/*.cpp", "examples/*.cpp", "examples/*.h", "*.md"):
         for line, member, name in mismatches((ROOT / path).read_text(encoding="utf-8")):
             findings.append(f'{path}:{line}: member {member} is registered as "{name}"')
     return report("check_names", findings, "member names agree with their registration")

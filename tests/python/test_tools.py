@@ -50,6 +50,8 @@ def test_layers_the_tool_fails(tmp_path):
         ("examples/gpt/gpt.cpp", '#include "lightgrad/lightgrad.h"'),
         ("tests/cpp/test_gemm.cpp", '#include "lightgrad/kernels/gemm.h"'),
         ("lightgrad/base/shape.cpp", "#include <sys/mman.h>"),
+        ("python/bind/optim.cpp", '#include "common.h"'),
+        ("python/bind/optim.cpp", '#include "lightgrad/optim/adam.h"'),
     ],
 )
 def test_layers_allowed(tmp_path, path, line):
@@ -66,6 +68,7 @@ def test_layers_allowed(tmp_path, path, line):
         ("lightgrad/io/safetensors.h", "#include <nlohmann/json.hpp>", "private"),
         ("examples/gpt/gpt.cpp", '#include "lightgrad/ops/ops.h"', "lightgrad/lightgrad.h"),
         ("lightgrad/ops/run.cpp", '#include "lightgrad/lightgrad.h"', "umbrella"),
+        ("python/bind/core.cpp", '#include "lightgrad/kernels/gemm.h"', "the binding sees"),
         ("lightgrad/attic/old.cpp", '#include "lightgrad/base/shape.h"', "unknown room"),
     ],
 )
