@@ -14,8 +14,13 @@
 #include "hwy/cache_control.h"
 #include "hwy/highway.h"
 
-#ifndef LG_UNROLL
+#undef LG_UNROLL
+// Keeps arrays of vectors in registers. Debug and sanitizer builds do without: each unrolled check
+// takes its time to compile, minutes in all.
+#ifdef NDEBUG
 #define LG_UNROLL _Pragma("GCC unroll 64")
+#else
+#define LG_UNROLL
 #endif
 
 HWY_BEFORE_NAMESPACE();
@@ -59,18 +64,15 @@ HWY_NOINLINE void Tile(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, int64_
   LG_UNROLL for (int i = 0; i < kRows; ++i) {
     LG_UNROLL for (int v = 0; v < kVecs; ++v) sum[i][v] = hn::Zero(d);
   }
-  const T* a3 =
-      a + (kRows > 3 ? 3 * a_row : 0);  // x86 addresses reach rows 0, 1, 2 from one pointer
   const auto step = [&]() HWY_ATTR {
     V bv[kVecs];
     LG_UNROLL for (int v = 0; v < kVecs; ++v) bv[v] = hn::LoadU(d, b + v * N);
     LG_UNROLL for (int i = 0; i < kRows; ++i) {
-      const V av = hn::Set(d, (i < 3 ? a : a3)[i % 3 * a_row]);
+      const V av = hn::Set(d, a[i * a_row]);
       LG_UNROLL for (int v = 0; v < kVecs; ++v) sum[i][v] = hn::MulAdd(av, bv[v], sum[i][v]);
     }
     b += b_row;
     a += a_col;
-    a3 += a_col;
   };
   int64_t p = k;
   const int64_t share = (k / (2 * kRows)) & ~int64_t{3};
