@@ -4,7 +4,7 @@
 namespace lg::python {
 
 PyObject* wrap(Tensor t) noexcept {
-  if (!t) return nb::none().release().ptr();
+  if (!t.defined()) return nb::none().release().ptr();
   TensorImpl* p = t.impl();
   if (auto* known = static_cast<PyObject*>(p->python)) {
     // A tensor that became a parameter gets an object of that class from now on.
