@@ -338,12 +338,12 @@ void connect_foreign() {
 }
 
 // Lets a hook go; holds the module weakly, since it often lies in the module's own attributes.
-struct HookHandle {
+struct ForwardHookHandle {
   nb::object module;
   int id;
 };
 
-HookHandle add_hook(Module& m, nb::object f, bool before) {
+ForwardHookHandle add_hook(Module& m, nb::object f, bool before) {
   const PyHook hook{PyRef(std::move(f))};
   nb::object weak = nb::weakref(object_of(m));
   return {weak, before ? m.register_forward_pre_hook(hook) : m.register_forward_hook(hook)};
@@ -373,7 +373,7 @@ void bind_module_class(nb::module_& m) {
   });
   bind_module_tree(c);
   bind_module_state(c);
-  nb::class_<HookHandle>(m, "HookHandle").def("remove", [](HookHandle& h) {
+  nb::class_<ForwardHookHandle>(m, "ForwardHookHandle").def("remove", [](ForwardHookHandle& h) {
     nb::object module = h.module();
     if (!module.is_none()) module_in(module)->remove_hook(h.id);
   });
