@@ -23,7 +23,8 @@ from lightgrad.autograd import (
 )
 
 if TYPE_CHECKING:
-    from lightgrad import nn, optim, utils
+    from lightgrad import io, nn, optim, utils
+    from lightgrad.io import load, save
 
 __all__ = [
     *_core.__all__,
@@ -33,10 +34,13 @@ __all__ = [
     "finfo",
     "iinfo",
     "inference_mode",
+    "io",
+    "load",
     "memory",
     "nn",
     "no_grad",
     "optim",
+    "save",
     "set_grad_enabled",
     "utils",
 ]
@@ -65,10 +69,12 @@ del _alias, _name
 
 
 def __getattr__(name):
-    """Imports the rooms nn, optim, utils, ... when they are first asked for."""
+    """Imports the rooms io, nn, optim, utils, ... when they are first asked for."""
     import importlib
     import importlib.util
 
+    if name in ("load", "save"):
+        return getattr(importlib.import_module("lightgrad.io"), name)
     if not name.startswith("_") and importlib.util.find_spec(f"lightgrad.{name}"):
         return importlib.import_module(f"lightgrad.{name}")
     raise AttributeError(f"module 'lightgrad' has no attribute {name!r}")
