@@ -43,18 +43,23 @@ nb::dict dict_of(auto&& tensors) {
 }
 
 void put(io::Checkpoint& c, const std::string& name, nb::handle value) {
-  std::int64_t integer;
-  if (is_tensor(value.ptr())) {
-    c.put(name, tensor_of(value.ptr()));
+  PyObject* o = value.ptr();
+  int overflow = 0;
+  if (is_tensor(o)) {
+    c.put(name, tensor_of(o));
   } else if (nb::isinstance<nb::str>(value)) {
     c.put(name, nb::cast<std::string>(value));
-  } else if (PyFloat_Check(value.ptr())) {
-    c.put(name, PyFloat_AS_DOUBLE(value.ptr()));
-  } else if (load_integer(value.ptr(), integer)) {
+  } else if (PyFloat_Check(o)) {
+    c.put(name, PyFloat_AS_DOUBLE(o));
+  } else if (PyIndex_Check(o) && !PyBool_Check(o)) {  // ints, NumPy's too
+    const nb::object number = nb::steal(PyNumber_Index(o));
+    if (!number.is_valid()) throw nb::python_error();
+    const long long integer = PyLong_AsLongLongAndOverflow(number.ptr(), &overflow);
+    if (overflow) {
+      fail(ErrorKind::value, "Checkpoint", "'", name, "': ", nb::str(value).c_str(),
+           " does not fit int64");
+    }
     c.put(name, integer);
-  } else if (PyLong_Check(value.ptr()) && !PyBool_Check(value.ptr())) {
-    fail(ErrorKind::value, "Checkpoint", "'", name, "': ", nb::str(value).c_str(),
-         " does not fit int64");
   } else {
     fail(ErrorKind::type, "Checkpoint", "'", name, "' is a ", nb::type_name(value.type()).c_str(),
          ", expected a Tensor, int, float or str");
