@@ -68,7 +68,9 @@ void bind_dict(nb::module_& m) {
         if (!modules.is_none()) update(*d, modules);
       },
       "modules"_a.none());
-  c.def("__len__", &nn::ModuleDict::size).def("__contains__", &nn::ModuleDict::contains);
+  c.def("__len__", &nn::ModuleDict::size)
+      .def("__contains__",
+           [](nn::ModuleDict& d, const std::string& key) { return d.contains(key); });
   const auto get = [](nn::ModuleDict& d, const std::string& key) {
     if (!d.contains(key)) throw nb::key_error(key.c_str());
     return Mod<>(&d[key]);

@@ -145,7 +145,8 @@ int set_attribute(PyObject* self, PyObject* name, PyObject* value) noexcept try 
 
 PyObject* call_forward(PyObject* self, Module& m, PyObject* args, PyObject* kwargs) noexcept {
   const Py_ssize_t n = PyTuple_GET_SIZE(args);
-  if (m.cls->unary && !m.overridden && n == 1 && !kwargs && is_tensor(PyTuple_GET_ITEM(args, 0))) {
+  if (m.cls->unary && m.cls->direct && !m.overridden && n == 1 && !kwargs &&
+      is_tensor(PyTuple_GET_ITEM(args, 0))) {
     try {  // a C++ layer: straight in
       return wrap(
           nn::detail::enter<nn::signature_t<Module>>(m, tensor_of(PyTuple_GET_ITEM(args, 0))));
