@@ -238,7 +238,7 @@ TensorImpl::~TensorImpl() {
 }
 
 void LeafNode::backward(Tensor g, std::span<Tensor>) {
-  if (!tensor) return;
+  if (!tensor || !tensor->requires_grad) return;
   Tensor& grad = tensor->grad;
   grad = grad.defined() ? autograd::accumulate(std::move(grad), g) : autograd::own(std::move(g));
 }
@@ -259,8 +259,7 @@ const Tensor& Tensor::set_requires_grad(bool on) const {
     if (on) return *this;
     fail(ErrorKind::runtime, "requires_grad", "this tensor was computed; cut it off with detach() instead");
   }
-  impl_->requires_grad = on;
-  if (!on) impl_->node = {};
+  impl_->requires_grad = on;  // the accumulator stays: graphs that lead to it must learn of this tensor's end
   return *this;
 }
 
@@ -299,12 +298,21 @@ void Tensor::backward(const Tensor& gradient, BackwardOptions options) const {
 
 namespace autograd {
 
+void set_history(const Tensor& y, Ref<Node> node) {
+  TensorImpl& p = *y.impl();
+  const Ref<Node> old = std::exchange(p.node, std::move(node));
+  p.requires_grad = true;
+  if (!old || old->tensor != &p) return;
+  old->tensor = nullptr;  // it no longer speaks of this tensor, whose retained gradient is now the new node's
+  if (old->n_edges > 0) y.retain_grad();
+}
+
 void set_detect_anomaly(bool on) { anomaly_mode = on; }
 
-void check_finite(const Tensor& t, std::string_view operation, std::string_view what) {
+void check_finite(const Tensor& t, std::string_view operation, std::string_view what, bool infinity_allowed) {
   if (!is_floating(t.dtype())) return;
   const std::vector<double> values = t.to_vector<double>();
-  const auto bad = std::find_if(values.begin(), values.end(), [](double v) { return !std::isfinite(v); });
+  const auto bad = std::find_if(values.begin(), values.end(), [&](double v) { return infinity_allowed ? std::isnan(v) : !std::isfinite(v); });
   if (bad == values.end()) return;
   std::int64_t at = bad - values.begin();
   Shape index = t.shape();

@@ -31,7 +31,8 @@ struct FunctionNode final : Node {
   std::vector<Ref<Node>> edge;
   std::vector<Shape> in_shapes, out_shapes;
   std::vector<DType> in_dtypes, out_dtypes;
-  std::vector<Tensor> slots;  // gradients of several outputs, as they arrive
+  std::vector<Tensor> slots;  // gradients of several outputs, as they arrive in the pass numbered slots_pass
+  std::uint64_t slots_pass = 0;
 
   std::string_view name() const override { return title; }
   Shape output_shape() const override { return out_shapes[0]; }
@@ -81,7 +82,11 @@ struct OutputNode final : Node {
   std::string_view name() const override { return function().name(); }
   Shape output_shape() const override { return function().out_shapes[index]; }
   DType output_dtype() const override { return function().out_dtypes[index]; }
-  void backward(Tensor g, std::span<Tensor>) override { function().slots[index] = std::move(g); }
+  void backward(Tensor g, std::span<Tensor>) override {
+    FunctionNode& f = function();
+    if (std::exchange(f.slots_pass, f.pass) != f.pass) f.slots.assign(f.slots.size(), {});  // left by a pass that failed
+    f.slots[index] = std::move(g);
+  }
 };
 
 }  // namespace
@@ -113,9 +118,7 @@ std::vector<Tensor> record_function(std::string name, const std::vector<Tensor>&
   if (outputs.size() > 1) node->slots.resize(outputs.size());
   for (std::size_t i = 0; i < outputs.size(); ++i) {
     if (!is_floating(outputs[i].dtype())) continue;
-    TensorImpl& y = *outputs[i].impl();
-    y.node = outputs.size() == 1 ? Ref<Node>(node) : Ref<Node>::adopt(new OutputNode(node, i));
-    y.requires_grad = true;
+    set_history(outputs[i], outputs.size() == 1 ? Ref<Node>(node) : Ref<Node>::adopt(new OutputNode(node, i)));
   }
   return outputs;
 }

@@ -86,8 +86,11 @@ inline std::atomic<bool> keep_module_paths{false};
 // Anomaly mode: the first operation, forward or backward, that makes a non-finite number is named by an error.
 inline std::atomic<bool> anomaly_mode{false};
 void set_detect_anomaly(bool on);
-// Throws RuntimeError "<operation> <what>: nan at [1, 2] ..." when t has a NaN or infinity.
-void check_finite(const Tensor& t, std::string_view operation, std::string_view what);
+// Throws RuntimeError "<operation>: <what> nan at index [1, 2] ..." when t has a NaN or (unless allowed) an infinity.
+void check_finite(const Tensor& t, std::string_view operation, std::string_view what, bool infinity_allowed = false);
+
+// y, fresh or changed in place, is now what this node made.
+void set_history(const Tensor& y, Ref<Node> node);
 
 struct GradOptions {
   bool retain_graph = false, create_graph = false, allow_unused = false;

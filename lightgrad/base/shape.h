@@ -58,9 +58,9 @@ class Shape {
 
   // The product of the sizes; the caller has checked it (checked_numel) when the tensor was made.
   constexpr std::int64_t numel() const {
-    std::int64_t n = 1;
-    for (int i = 0; i < rank_; ++i) n *= d_[i];
-    return n;
+    std::uint64_t n = 1;  // unsigned: beside a 0 the other sizes may be anything
+    for (int i = 0; i < rank_; ++i) n *= static_cast<std::uint64_t>(d_[i]);
+    return static_cast<std::int64_t>(n);
   }
   std::string to_string() const;  // "[2, 3]"
 
@@ -72,21 +72,21 @@ class Shape {
 // Row-major strides in elements.
 constexpr Shape contiguous_strides(const Shape& shape) {
   Shape s = shape;
-  std::int64_t step = 1;
+  std::uint64_t step = 1;  // unsigned, as in numel
   for (int i = shape.rank(); i-- > 0;) {
-    s[i] = step;
-    step *= shape[i] > 1 ? shape[i] : 1;
+    s[i] = static_cast<std::int64_t>(step);
+    step *= static_cast<std::uint64_t>(shape[i] > 1 ? shape[i] : 1);
   }
   return s;
 }
 
 constexpr bool is_contiguous(const Shape& shape, const Shape& strides) {
-  std::int64_t step = 1;
+  std::uint64_t step = 1;
   bool contiguous = true;
   for (int i = shape.rank(); i-- > 0;) {
     if (shape[i] == 0) return true;
-    contiguous &= shape[i] == 1 || strides[i] == step;
-    step *= shape[i];
+    contiguous &= shape[i] == 1 || static_cast<std::uint64_t>(strides[i]) == step;
+    step *= static_cast<std::uint64_t>(shape[i]);
   }
   return contiguous;
 }

@@ -73,8 +73,9 @@ struct Call {
     }
     mask = attn_mask;
     if (mask.dtype() == DType::bool_) {
-      mask = lg::where(mask, 0.0, -INFINITY);
-      mask = Cast{{}, query.dtype()}.forward(mask);
+      const Tensor allowed = 0.0, forbidden = -INFINITY;
+      const Tensor* const choice[] = {&attn_mask, &allowed, &forbidden};
+      mask = Cast{{}, query.dtype()}.forward(detail::pointwise_forward(detail::traits<Where>(), nullptr, choice));
     } else if (mask.dtype() != query.dtype()) {
       fail(ErrorKind::type, name, "attn_mask is ", name_of(mask.dtype()), ", expected bool or the query's ", name_of(query.dtype()));
     }

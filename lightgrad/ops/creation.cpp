@@ -55,10 +55,13 @@ Tensor arange(const Tensor& start, const Tensor& end, const Tensor& step, Option
   if (step.item<double>() == 0) fail(ErrorKind::value, "arange", "step is 0");
   if (whole) {
     const auto a = start.item<std::int64_t>(), b = end.item<std::int64_t>(), s = step.item<std::int64_t>();
-    const std::int64_t n = s > 0 ? (b > a ? (b - a + s - 1) / s : 0) : (a > b ? (a - b - s - 1) / -s : 0);
+    // Unsigned: the distance of two int64 need not be one.
+    using U = std::uint64_t;
+    const U span = s > 0 ? (b > a ? U(b) - U(a) : 0) : (a > b ? U(a) - U(b) : 0), stride = s > 0 ? U(s) : 0 - U(s);
+    const auto n = static_cast<std::int64_t>(std::min<U>(span ? (span - 1) / stride + 1 : 0, INT64_MAX));
     Tensor t = empty({n}, DType::int64);
     auto* p = t.data<std::int64_t>();
-    for (std::int64_t i = 0; i < n; ++i) p[i] = a + i * s;
+    for (std::int64_t i = 0, v = a; i < n; ++i, v = static_cast<std::int64_t>(U(v) + U(s))) p[i] = v;
     return to(t, wanted);
   }
   const double a = start.item(), b = end.item(), s = step.item();

@@ -6,7 +6,11 @@
 
 namespace lg {
 
-Tensor as_rows(const Tensor& x) { return reshape(x, {-1, x.shape().back()}); }
+Tensor as_rows(const Tensor& x) {
+  Shape lead = x.shape();
+  lead.pop_back();
+  return reshape(x, {lead.numel(), x.shape().back()});  // not -1, which rows of no elements cannot answer
+}
 
 namespace {
 

@@ -94,6 +94,9 @@ Dtypes dtypes_of(const PointwiseTraits& op, const Tensor* const* in) {
     t = in[0]->dtype();
   } else {
     const int first = op.is_where ? 1 : 0;
+    if (op.is_where && in[0]->dtype() != DType::bool_) {
+      fail(ErrorKind::type, op.name, "condition is ", in[0]->describe(), ", expected bool");
+    }
     t = result_type({in + first, static_cast<std::size_t>(op.arity - first)});
   }
   if (op.rule == Rule::floating && is_integral(t)) t = default_dtype();
@@ -117,7 +120,7 @@ Tensor pointwise_forward(const PointwiseTraits& op, const double* attributes, co
     if (!(shape == out->shape())) {
       fail(ErrorKind::value, op.name, "in place on ", out->describe(), ", but the result has shape ", shape);
     }
-    if (is_floating(result) && !is_floating(out->dtype())) {
+    if (category(result) > category(out->dtype())) {
       fail(ErrorKind::type, op.name, "in place on ", out->describe(), ", but the result is ", name_of(result));
     }
   }

@@ -58,15 +58,15 @@ struct Remainder : Binary {
 struct Maximum : Binary {
   static constexpr OpInfo info{.name = "maximum", .math = "max(x, y)"};
   template <class V> static V eval(V x, V y) { return max(x, y); }
-  template <class T> static T vjp_x(T g, T x, T y, T) { return where(x == y, g * T(0.5), where(x > y, g, T(0))); }
-  template <class T> static T vjp_y(T g, T x, T y, T) { return where(x == y, g * T(0.5), where(x < y, g, T(0))); }
+  template <class T> static T vjp_x(T g, T x, T y, T) { return where(x == y, g * T(0.5), where(x < y, T(0), g)); }
+  template <class T> static T vjp_y(T g, T x, T y, T) { return where(x == y, g * T(0.5), where(x > y, T(0), g)); }
 };
 
 struct Minimum : Binary {
   static constexpr OpInfo info{.name = "minimum", .math = "min(x, y)"};
   template <class V> static V eval(V x, V y) { return min(x, y); }
-  template <class T> static T vjp_x(T g, T x, T y, T) { return where(x == y, g * T(0.5), where(x < y, g, T(0))); }
-  template <class T> static T vjp_y(T g, T x, T y, T) { return where(x == y, g * T(0.5), where(x > y, g, T(0))); }
+  template <class T> static T vjp_x(T g, T x, T y, T) { return where(x == y, g * T(0.5), where(x > y, T(0), g)); }
+  template <class T> static T vjp_y(T g, T x, T y, T) { return where(x == y, g * T(0.5), where(x < y, T(0), g)); }
 };
 
 struct Neg : UnaryAny {
@@ -184,7 +184,8 @@ struct Tanh : Unary {
 struct Sigmoid : Unary {
   static constexpr OpInfo info{.name = "sigmoid", .math = "1 / (1 + e^-x)", .domain = {-4, 4}};
   template <class V> static V eval(V x) { return sigmoid(x); }
-  template <class T> static T vjp(T g, T, T y) { return g * (y * (T(1) - y)); }
+  // Not y (1 - y), which is 0 where y rounds to 1.
+  template <class T> static T vjp(T g, T x, T) { return g * (sigmoid(x) * sigmoid(-x)); }
 };
 
 struct Erf : Unary {
@@ -266,6 +267,7 @@ struct Clamp : UnaryAny {
   std::optional<double> min, max;
   static constexpr OpInfo info{.name = "clamp", .math = "x held between min and max"};
   static constexpr auto attrs = std::tuple(attr(&Clamp::min, "min"), attr(&Clamp::max, "max"));
+  static constexpr unsigned keeps = 0b01;  // without bounds, as the Probe sees it, the gradient mentions only g
   template <class V> V eval(V x) const {
     if (min) x = where(x < V(*min), V(*min), x);
     if (max) x = where(x > V(*max), V(*max), x);

@@ -51,7 +51,8 @@ struct Vec {
   friend HWY_INLINE Truth<T> operator>(Vec a, Vec b) { return {hn::Gt(a.v, b.v)}; }
   friend HWY_INLINE Truth<T> operator>=(Vec a, Vec b) { return {hn::Ge(a.v, b.v)}; }
   friend HWY_INLINE Truth<T> operator==(Vec a, Vec b) { return {hn::Eq(a.v, b.v)}; }
-  friend HWY_INLINE Truth<T> operator!=(Vec a, Vec b) { return {hn::Ne(a.v, b.v)}; }
+  // Not hn::Ne, which is an ordered comparison on some targets: NaN differs from everything.
+  friend HWY_INLINE Truth<T> operator!=(Vec a, Vec b) { return {hn::Not(hn::Eq(a.v, b.v))}; }
   friend HWY_INLINE Vec where(Truth<T> c, Vec a, Vec b) { return hn::IfThenElse(c.m, a.v, b.v); }
   friend HWY_INLINE Vec where(Vec c, Vec a, Vec b) { return where(c != Vec(0), a, b); }
 

@@ -12,7 +12,7 @@ namespace {
 
 // Bit d: dimension d is reduced. An empty list means all, as in PyTorch.
 unsigned reduced_mask(const Axes& dim, int rank, std::string_view name) {
-  if (dim.all) return (1u << rank) - 1;
+  if (dim.all || dim.list.empty()) return (1u << rank) - 1;
   unsigned mask = 0;
   for (auto axis : dim.list) {
     const int d = normalize_axis(axis, rank, name);

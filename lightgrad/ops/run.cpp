@@ -1,5 +1,7 @@
 #include "lightgrad/ops/run.h"
 
+#include <cmath>
+
 #include "lightgrad/base/where.h"
 #include "lightgrad/ops/creation.h"
 
@@ -45,7 +47,7 @@ void check_in_place(std::string_view operation, const Tensor& x, bool recorded) 
     fail(ErrorKind::runtime, operation, "in place on a leaf that requires a gradient (", x.describe(),
          "); do it under no_grad, or on a clone()");
   }
-  if (recorded && x.impl()->is_view) {
+  if (recorded && x.impl()->is_view && !x.impl()->storage->unique()) {
     fail(ErrorKind::runtime, operation, "in place on a view that is part of a graph (", x.describe(),
          "): the base would not know; assign through the base (base[...] = value), or on a clone()");
   }
@@ -62,8 +64,24 @@ void note_in_place(const Tensor& x) {
   x.impl()->view_version = x.impl()->storage->recorded_changes();
 }
 
-void watch_forward(std::string_view operation, const Tensor& out) {
-  autograd::check_finite(out, operation, "forward made");
+void note_view(const Tensor& y) {
+  TensorImpl& p = *y.impl();
+  if (!p.storage || p.storage->unique()) return;  // it had to be copied
+  p.is_view = true;
+  p.view_version = p.storage->recorded_changes();
+}
+
+void watch_forward(std::string_view operation, const Tensor& out, std::span<const Tensor* const> in) {
+  bool nan_came_in = false, infinity_came_in = false;
+  for (const Tensor* t : in) {
+    if (!t->defined() || !is_floating(t->dtype())) continue;
+    for (double v : t->to_vector<double>()) {
+      nan_came_in |= std::isnan(v);
+      infinity_came_in |= std::isinf(v);
+    }
+  }
+  if (nan_came_in) return;
+  autograd::check_finite(out, operation, "forward made", infinity_came_in);
 }
 
 bool any_requires_grad(std::span<const Tensor* const> in) {

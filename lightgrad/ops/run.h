@@ -42,7 +42,10 @@ void check_stale_view(std::string_view operation, const Tensor& x);
 // Refuses what cannot be written in place: a leaf that wants a gradient, memory that elements share, a view of a graph.
 void check_in_place(std::string_view operation, const Tensor& x, bool recorded);
 void note_in_place(const Tensor& x);
-void watch_forward(std::string_view operation, const Tensor& out);     // anomaly mode
+// y was made by a view operation: whether it shares memory with what others hold is noted.
+void note_view(const Tensor& y);
+// Anomaly mode: an infinity made of finite inputs, or a NaN of inputs without one, is an error.
+void watch_forward(std::string_view operation, const Tensor& out, std::span<const Tensor* const> in);
 bool any_requires_grad(std::span<const Tensor* const> in);
 void note_path(Node& n);                                               // the module path, when a picture is wanted
 
@@ -188,8 +191,8 @@ Ref<OpNode<Op>> make_node(Op op, const Tensor* const* in) {
   for (int i = 0; i < n; ++i) {
     if (!in[i]->defined()) continue;
     node->meta[i] = {in[i]->shape(), in[i]->dtype()};
+    if (in[i]->impl()->is_view) detail::check_stale_view(Op::info.name, *in[i]);
     if (in[i]->requires_grad()) {
-      if (in[i]->impl()->is_view) detail::check_stale_view(Op::info.name, *in[i]);
       node->edge[i] = in[i]->edge();
       keep |= wanted_values<Op>[static_cast<std::size_t>(i)];
     }
@@ -207,12 +210,7 @@ template <class Op>
 void attach(Ref<OpNode<Op>> node, const Tensor& y) {
   if (node->keeps_output) node->out = SavedTensor(y.detach());
   node->out_meta = {y.shape(), y.dtype()};
-  y.impl()->node = std::move(node);
-  y.impl()->requires_grad = true;
-  if constexpr (requires { Op::view; }) {
-    y.impl()->is_view = true;
-    y.impl()->view_version = y.impl()->storage->recorded_changes();
-  }
+  autograd::set_history(y, std::move(node));
 }
 
 template <class Op>
@@ -256,7 +254,8 @@ result_t<Op> run(Op op, const T&... tensors) {
       detail::check_device(Op::info.name, in);
       y = op.forward(tensors...);
     }
-    if (autograd::anomaly_mode.load(std::memory_order_relaxed)) [[unlikely]] detail::watch_forward(Op::info.name, y);
+    if constexpr (requires { Op::view; }) detail::note_view(y);
+    if (autograd::anomaly_mode.load(std::memory_order_relaxed)) [[unlikely]] detail::watch_forward(Op::info.name, y, in);
     if constexpr (records<Op>) {
       if (autograd::grad_enabled && is_floating(y.dtype()) && detail::any_requires_grad(in)) {
         attach(make_node(std::move(op), in), y);
@@ -336,10 +335,13 @@ result_t<Op> run_variadic(Op op, const std::vector<Tensor>& tensors) {
     return op.forward(tensors);
   } else {
     Tensor y = op.forward(tensors);
-    if (autograd::anomaly_mode.load(std::memory_order_relaxed)) [[unlikely]] detail::watch_forward(Op::info.name, y);
+    if (autograd::anomaly_mode.load(std::memory_order_relaxed)) [[unlikely]] {
+      std::vector<const Tensor*> in;
+      for (const Tensor& t : tensors) in.push_back(&t);
+      detail::watch_forward(Op::info.name, y, in);
+    }
     if (wanted && autograd::grad_enabled && is_floating(y.dtype())) {
-      y.impl()->node = Ref<Node>::adopt(new VariadicNode<Op>(std::move(op), tensors, y));
-      y.impl()->requires_grad = true;
+      autograd::set_history(y, Ref<Node>::adopt(new VariadicNode<Op>(std::move(op), tensors, y)));
     }
     return y;
   }

@@ -32,7 +32,7 @@ struct Scatter : Heavy<3> {
                                .args = {"x", "index", "source"}};
   static constexpr auto attrs = std::tuple(required(&Scatter::dim, "dim"));
   Tensor forward(const Tensor& x, const Tensor& index, const Tensor& source) const;
-  template <class T> T vjp_x(T g, T, T index, T source, T) const { return scatter(g, dim, index, source * T(0)); }
+  template <class T> T vjp_x(T g, T, T index, T source, T) const { return scatter(g, dim, index, zeros_of(source, g)); }
   template <class T> T vjp_z(T g, T, T index, T source, T) const { return slice_to(gather(g, dim, index), source); }
 };
 

@@ -93,8 +93,10 @@ Range slice_range(std::int64_t start, std::int64_t stop, std::int64_t step, std:
   auto wrap = [&](std::int64_t i) { return std::clamp(i < 0 ? i + size : i, low, high); };
   start = wrap(start);
   stop = wrap(stop);
-  const std::int64_t span = step > 0 ? stop - start : start - stop, stride = step > 0 ? step : -step;
-  return {start, step, span <= 0 ? 0 : (span + stride - 1) / stride};
+  const std::int64_t span = step > 0 ? stop - start : start - stop;
+  if (span <= 0) return {start, step, 0};
+  const auto stride = step > 0 ? static_cast<std::uint64_t>(step) : 0 - static_cast<std::uint64_t>(step);
+  return {start, step, 1 + static_cast<std::int64_t>(static_cast<std::uint64_t>(span - 1) / stride)};
 }
 
 }  // namespace
@@ -223,7 +225,7 @@ Tensor SliceDim::forward(const Tensor& x) const {
   Shape shape = x.shape(), strides = x.strides();
   shape[d] = r.length;
   const std::int64_t shift = r.length > 0 ? r.start * strides[d] : 0;
-  strides[d] *= r.step;
+  if (r.length > 1) strides[d] *= r.step;  // a step beyond the end is never taken, and might overflow
   return x.view_as(shape, strides, shift);
 }
 
@@ -254,7 +256,7 @@ Tensor Select::forward(const Tensor& x) const {
 Tensor Narrow::forward(const Tensor& x) const {
   const int d = normalize_axis(dim, x.rank(), "narrow");
   const std::int64_t size = x.rank() ? x.shape()[d] : 0, from = start < 0 ? start + size : start;
-  if (length < 0 || from < 0 || from + length > size) {
+  if (length < 0 || from < 0 || from > size || length > size - from) {
     fail(ErrorKind::index, "narrow", "start ", start, " with length ", length, " reaches outside dimension ", d, " of size ",
          size, " (x ", x.shape(), ")");
   }
@@ -279,12 +281,16 @@ std::vector<Tensor> Split::forward(const Tensor& x) const {
     if (each < 0 || (each == 0 && size != 0)) {
       fail(ErrorKind::value, "split", "split_size ", each, " for dimension ", d, " of size ", size, ", expected at least 1");
     }
-    parts.assign(static_cast<std::size_t>(each == 0 ? 1 : std::max<std::int64_t>(1, (size + each - 1) / each)), each);
+    parts.assign(static_cast<std::size_t>(size == 0 ? 1 : (size - 1) / each + 1), each);
     parts.back() = size - each * static_cast<std::int64_t>(parts.size() - 1);
   }
   std::int64_t total = 0;
-  for (auto n : parts) total += n;
-  if (total != size || std::any_of(parts.begin(), parts.end(), [](auto n) { return n < 0; })) {
+  for (auto n : parts) {
+    if (n < 0 || __builtin_add_overflow(total, n, &total)) {
+      fail(ErrorKind::value, "split", "the sizes ", sizes.list, " hold ", n, ", expected sizes from 0 to ", size);
+    }
+  }
+  if (total != size) {
     fail(ErrorKind::value, "split", "the sizes ", sizes.list, " add up to ", total, ", expected ", size,
          ", the size of dimension ", d, " (x ", x.shape(), ")");
   }
@@ -316,7 +322,7 @@ std::vector<Tensor> Chunk::forward(const Tensor& x) const {
   const int d = normalize_axis(dim, x.rank(), "chunk");
   const std::int64_t size = x.rank() ? x.shape()[d] : 0;
   if (size == 0) return std::vector<Tensor>(static_cast<std::size_t>(chunks), x);
-  return split(x, (size + chunks - 1) / chunks, d);
+  return split(x, (size - 1) / chunks + 1, d);
 }
 
 std::vector<Tensor> Unbind::forward(const Tensor& x) const {
@@ -353,7 +359,9 @@ Tensor Cat::forward(const std::vector<Tensor>& x) const {
       fail(ErrorKind::value, "cat", "tensor ", static_cast<std::int64_t>(i), " has shape ", x[i].shape(), ", tensor 0 ",
            like->shape(), ": expected equal sizes except in dimension ", d);
     }
-    shape[d] += x[i].shape()[d];
+    if (__builtin_add_overflow(shape[d], x[i].shape()[d], &shape[d])) {
+      fail(ErrorKind::value, "cat", "dimension ", d, " of the result does not fit in 64 bits");
+    }
   }
   Tensor y = Tensor::empty(shape, dtype);
   std::int64_t at = 0;
