@@ -15,7 +15,6 @@ Tensors tensors_of(nb::handle h) {
   if (is_tensor(h.ptr())) return {tensor_of(h.ptr())};
   return nb::cast<Tensors>(h);
 }
-nb::object tensor_or_none(const Tensor& t) { return nb::steal(wrap(t)); }
 
 // A Python callable from tensors to a tensor or several, for gradcheck.
 autograd::CheckedFunction checked(nb::object f) {
@@ -72,7 +71,7 @@ nb::object record_function(const std::string& name, nb::tuple arguments, nb::tup
   return tuple_of(autograd::record_function(name, inputs, std::move(results), std::move(context), std::move(run)));
 }
 
-struct HookHandle {
+struct TensorHook {
   Tensor tensor;
   int id;
 };
@@ -104,10 +103,10 @@ void bind_autograd(nb::module_& m, nb::class_<PyTensor>& tensor) {
           "gradient"_a = nb::none(), "retain_graph"_a = false, "create_graph"_a = false,
           "Adds the gradient of this tensor with respect to every leaf to the leaf's .grad.")
       .def(
-          "register_hook", [](const Tensor& t, nb::callable f) { return HookHandle{t, register_hook(t, std::move(f))}; },
+          "register_hook", [](const Tensor& t, nb::callable f) { return TensorHook{t, register_hook(t, std::move(f))}; },
           "hook"_a, "hook(gradient) sees the finished gradient, and may return another. Returns a handle with remove().");
-  nb::class_<HookHandle>(m, "HookHandle").def("remove", [](HookHandle& h) {
-    if (h.tensor) h.tensor.remove_hook(h.id);
+  nb::class_<TensorHook>(m, "TensorHook").def("remove", [](TensorHook& h) {
+    if (h.tensor.defined()) h.tensor.remove_hook(h.id);
     h.tensor = {};
   });
 

@@ -155,7 +155,7 @@ void bind_dtype(nb::module_& m) {
   for (int i = 0; i < dtype_count; ++i) {
     const auto t = static_cast<DType>(i);
     nb::object o = nb::cast(PyDType{t});
-    dtype_objects[i] = o.inc_ref().ptr();  // for as long as the process lives
+    dtype_objects[i] = o.ptr();  // kept alive by the module
     m.attr(std::string(name_of(t)).c_str()) = o;
   }
   for (auto [alias, t] : {std::pair{"float", DType::float32}, {"double", DType::float64}, {"half", DType::float16},

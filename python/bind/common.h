@@ -156,7 +156,7 @@ struct type_caster<lg::Tensor> {
 
 template <>
 struct type_caster<lg::python::MaybeTensor> {
-  NB_TYPE_CASTER(lg::python::MaybeTensor, const_name("lightgrad._core.Tensor | float | None"))
+  NB_TYPE_CASTER(lg::python::MaybeTensor, const_name("lightgrad._core.Tensor | float"))
   bool from_python(handle h, std::uint32_t flags, cleanup_list* c) noexcept {
     if (h.is_none()) return value.t = {}, true;
     type_caster<lg::Tensor> t;
@@ -178,7 +178,7 @@ struct type_caster<lg::Shape> {
 
 template <>
 struct type_caster<lg::Axes> {
-  NB_TYPE_CASTER(lg::Axes, const_name("int | collections.abc.Sequence[int] | None"))
+  NB_TYPE_CASTER(lg::Axes, const_name("int | collections.abc.Sequence[int]"))
   bool from_python(handle h, std::uint32_t, cleanup_list*) {
     value.all = h.is_none();
     return value.all || lg::python::load_shape(h.ptr(), value.list);

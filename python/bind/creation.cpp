@@ -1,4 +1,6 @@
 // creation.cpp: new tensors: zeros(2, 3), full((2,), 7), arange(5), randn(3, requires_grad=True), ...
+#include <nanobind/stl/pair.h>
+
 #include "common.h"
 
 namespace lg::python {

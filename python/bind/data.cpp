@@ -58,7 +58,7 @@ struct Survey {
     if (PyBool_Check(o)) return Kind::boolean;
     if (PyLong_CheckExact(o)) return Kind::integer;
     const Tensor t = is_tensor(o) ? tensor_of(o) : tensor_from_number(o);
-    if (!t) {
+    if (!t.defined()) {
       fail(ErrorKind::type, "tensor", "expected numbers, nested sequences, a buffer or a tensor, got ",
            Py_TYPE(o)->tp_name);
     }
@@ -280,12 +280,12 @@ void bind_data(nb::module_& m) {
         if (requires_grad) t.set_requires_grad();
         return t;
       },
-      "data"_a, "dtype"_a = nb::none(), "device"_a = nb::none(), "requires_grad"_a = false,
+      "data"_a.none(), "dtype"_a = nb::none(), "device"_a = nb::none(), "requires_grad"_a = false,
       "A new tensor from a number, nested sequences of numbers, a buffer (NumPy array, bytes, ...) or a tensor.\n\n"
       "Without dtype, Python's floats take the default dtype, ints int64, bools bool; arrays keep theirs.");
   m.def(
       "as_tensor", [](nb::handle data, std::optional<DType> dtype) { return tensor_from_data(data, dtype, true); },
-      "data"_a, "dtype"_a = nb::none(), "As tensor(), sharing the memory of tensors and writable arrays where it can.");
+      "data"_a.none(), "dtype"_a = nb::none(), "As tensor(), sharing the memory of tensors and writable arrays where it can.");
   m.def("from_numpy", &from_numpy, "array"_a, "A tensor on the memory of a NumPy array (or another writable buffer).");
   m.def(
       "from_dlpack", [](nb::object x) { return from_dlpack(x); }, "x"_a,

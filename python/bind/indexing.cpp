@@ -70,7 +70,7 @@ int assign_subscript(PyObject* self, PyObject* key, PyObject* value) noexcept {
     const Tensor& x = tensor_of(self);
     if (!value) fail(ErrorKind::type, "index", "elements of a tensor cannot be deleted");
     Tensor v = is_tensor(value) ? tensor_of(value) : tensor_from_number(value);
-    if (!v) v = tensor_from_data(value, {}, true);
+    if (!v.defined()) v = tensor_from_data(value, {}, true);
     x.index_put(indices_of(key), v);
     return 0;
   } catch (...) {

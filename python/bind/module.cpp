@@ -39,6 +39,7 @@ void list_names(nb::module_& m) {
 NB_MODULE(_core, m) {
   using namespace lg::python;
   m.doc() = "The engine of LightGrad: tensors, operations, autograd, nn, optim.";
+  nb::set_leak_warnings(false);  // what modules and graphs still hold when Python ends is no news for users
   m.attr("__version__") = LIGHTGRAD_VERSION;
   bind_dtype(m);
   bind_process(m);

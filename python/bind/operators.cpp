@@ -28,7 +28,7 @@ PyObject* binary(PyObject* a, PyObject* b) noexcept {
     const bool left = is_tensor(a);
     if (left && is_tensor(b)) [[likely]] return wrap(F(tensor_of(a), tensor_of(b)));
     const Tensor number = tensor_from_number(left ? b : a);
-    if (!number) Py_RETURN_NOTIMPLEMENTED;
+    if (!number.defined()) Py_RETURN_NOTIMPLEMENTED;
     return wrap(left ? F(tensor_of(a), number) : F(number, tensor_of(b)));
   });
 }
@@ -46,7 +46,7 @@ PyObject* in_place(PyObject* a, PyObject* b) noexcept {
       F(tensor_of(a), tensor_of(b));
     } else {
       const Tensor number = tensor_from_number(b);
-      if (!number) Py_RETURN_NOTIMPLEMENTED;
+      if (!number.defined()) Py_RETURN_NOTIMPLEMENTED;
       F(tensor_of(a), number);
     }
     return Py_NewRef(a);
@@ -127,7 +127,7 @@ PyObject* iterate(PyObject* self) noexcept {
 int contains(PyObject* self, PyObject* value) noexcept {
   return guarded(-1, [&] {
     const Tensor v = is_tensor(value) ? tensor_of(value) : tensor_from_number(value);
-    if (!v) fail(ErrorKind::type, "in", "expected a number or a tensor on the left, got ", Py_TYPE(value)->tp_name);
+    if (!v.defined()) fail(ErrorKind::type, "in", "expected a number or a tensor on the left, got ", Py_TYPE(value)->tp_name);
     return any(eq(tensor_of(self), v)).item<bool>() ? 1 : 0;
   });
 }

@@ -53,6 +53,7 @@ auto argument() {
   if constexpr (P::is_attribute) {
     constexpr auto a = std::get<P::index>(Op::attrs);
     if constexpr (a.required) return nb::arg(a.name);
+    else if constexpr (std::same_as<attr_t<Op, static_cast<int>(P::index)>, Axes>) return nb::arg(a.name) = nb::none();
     else return nb::arg(a.name) = Op{}.*(a.member);
   } else if constexpr (std::same_as<typename P::type, MaybeTensor>) {
     return nb::arg(Op::info.args[P::index]) = nb::none();

@@ -169,7 +169,7 @@ void bind_copies(nb::class_<PyTensor>& t) {
              Tensor y = x.detach().copy();
              y.impl()->is_parameter = x.is_parameter();
              y.set_requires_grad(x.requires_grad());
-             if (x.grad()) y.set_grad(x.grad().detach().copy());
+             if (x.grad().defined()) y.set_grad(x.grad().detach().copy());
              nb::object made = nb::cast(y);
              memo[key] = made;
              return made;
