@@ -11,10 +11,10 @@ namespace {
 constexpr std::int64_t summary_threshold = 1000, edge_items = 3;
 constexpr std::size_t line_width = 88;
 
-// How every floating-point element is written: the same number of digits, aligned.
+// How every floating-point element is written: the same number of digits, aligned at the point.
 struct FloatFormat {
   bool exponent = false;
-  int digits = 1;  // after the point
+  int digits = 0;  // after the point
 
   std::string operator()(double v) const {
     if (std::isnan(v)) return "nan";
@@ -23,14 +23,16 @@ struct FloatFormat {
     const auto style = exponent ? std::chars_format::scientific : std::chars_format::fixed;
     auto [end, error] = std::to_chars(buffer, buffer + sizeof buffer, v, style, digits);
     std::string s(buffer, end);
-    if (!exponent && digits > 0) {  // NumPy leaves "1." where zeros would follow
-      s.erase(s.find_last_not_of('0') + 1);
+    if (digits == 0) s.insert(exponent ? s.find('e') : s.size(), ".");
+    if (!exponent && digits > 0) {  // NumPy writes spaces where zeros would follow: "0.5  "
+      std::fill(s.begin() + static_cast<std::ptrdiff_t>(s.find_last_not_of('0') + 1), s.end(), ' ');
     }
     return s;
   }
 };
 
-// NumPy: at most 4 digits after the point, scientific beyond a ratio of 1e3 or outside [1e-4, 1e8).
+// NumPy: at most 4 digits after the point and no more than some element needs; with an exponent from 1e8, below
+// 1e-4, or when the largest is beyond 1000 times the smallest.
 FloatFormat choose_format(const std::vector<double>& values) {
   constexpr int precision = 4;
   double high = 0, low = INFINITY;
@@ -40,21 +42,15 @@ FloatFormat choose_format(const std::vector<double>& values) {
     low = std::min(low, std::abs(v));
   }
   FloatFormat f;
-  if (high == 0) {
-    f.digits = 0;
-  } else if (high >= 1e8 || low < 1e-4 || high / low > 1e3 * 1e2) {
-    f.exponent = true;
-    f.digits = precision;
-    return f;
-  }
-  f.digits = 0;
+  f.exponent = high > 0 && (high >= 1e8 || low < 1e-4 || high / low > 1000);
+  const auto style = f.exponent ? std::chars_format::scientific : std::chars_format::fixed;
   for (double v : values) {
     if (!std::isfinite(v)) continue;
     char buffer[64];
-    auto [end, error] = std::to_chars(buffer, buffer + sizeof buffer, v, std::chars_format::fixed, precision);
-    std::string_view s(buffer, static_cast<std::size_t>(end - buffer));
-    const auto last = s.find_last_not_of('0'), point = s.find('.');
-    if (point != s.npos && last > point) f.digits = std::max(f.digits, static_cast<int>(last - point));
+    auto [end, error] = std::to_chars(buffer, buffer + sizeof buffer, v, style, precision);
+    const std::string_view s(buffer, static_cast<std::size_t>(end - buffer));
+    const auto point = s.find('.'), last = s.substr(0, s.find('e')).find_last_not_of('0');
+    if (last > point) f.digits = std::max(f.digits, static_cast<int>(last - point));
   }
   return f;
 }
@@ -69,7 +65,8 @@ class Printer {
   }
 
   std::string print() {
-    body(0, 0, 7);  // 7: the width of "tensor("
+    if (t_.numel() == 0) out_ = "[]";
+    else body(0, 0, 7);  // 7: the width of "tensor("
     return "tensor(" + out_;
   }
 
@@ -81,11 +78,7 @@ class Printer {
   }
   std::string element(std::int64_t at) const {
     if (t_.dtype() == DType::bool_) return static_cast<const bool*>(t_.raw_data())[at] ? "True" : "False";
-    if (is_floating(t_.dtype())) {
-      std::string s = format_(number(at));
-      if (!format_.exponent && format_.digits == 0 && s.find_first_not_of("-0123456789") == s.npos) s += '.';
-      return s;
-    }
+    if (is_floating(t_.dtype())) return format_(number(at));
     std::int64_t v = 0;
     visit(t_.dtype(), [&]<class T>(T) { v = convert<std::int64_t>(static_cast<const T*>(t_.raw_data())[at]); });
     return std::to_string(v);
