@@ -1,8 +1,8 @@
 // attention.cpp: scaled dot-product attention on the fused kernels.
 #include <cmath>
 
-#include "lightgrad/backend/backend.h"
 #include "lightgrad/ops/creation.h"
+#include "lightgrad/ops/float_kernels.h"
 #include "lightgrad/ops/neural.h"
 #include "lightgrad/ops/run.h"
 
@@ -132,14 +132,6 @@ struct Call {
   static constexpr std::string_view name = "scaled_dot_product_attention";
 };
 
-template <class F>
-void with_floats(const Tensor& x, F&& f) {
-  const Backend& b = backend(x.device());
-  if (x.dtype() == DType::float32) f(b.float32, float{});
-  else if (x.dtype() == DType::float64) f(b.float64, double{});
-  else fail(ErrorKind::type, Call::name, "query is ", x.describe(), ", expected a floating-point dtype");
-}
-
 }  // namespace
 
 Tensor Attention::forward(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& mask) {
@@ -152,7 +144,7 @@ Tensor Attention::forward(const Tensor& query, const Tensor& key, const Tensor& 
   Tensor y = heads_last(four, query.dtype());
   logsumexp = Tensor::empty({four[0], four[1], four[2]}, query.dtype());
   if (y.numel() > 0) {
-    with_floats(query, [&]<class T>(const auto& k, T) {
+    with_floats(query, Call::name, [&]<class T>(const auto& k, T) {
       k.attention_forward(c.template arguments<T>(*this, y), y.data<T>(), logsumexp.data<T>());
     });
   }
@@ -173,7 +165,7 @@ void Attention::backward(const Tensor& g, const Tensor* in, const Tensor& y, Wan
     if (wanted >> i & 1) gradient[i] = heads_last(from[i]->shape(), y.dtype());
   }
   if (c.q.numel() > 0 && c.k.numel() > 0 && y.numel() > 0) {
-    with_floats(y, [&]<class T>(const auto& k, T) {
+    with_floats(y, Call::name, [&]<class T>(const auto& k, T) {
       kernels::AttentionGradient<T> a{};
       a.g = gy.data<T>();
       a.out = out4.data<T>();
