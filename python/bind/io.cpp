@@ -125,16 +125,18 @@ void bind_checkpoint(nb::module_& m) {
           "prefix"_a, "The tensors whose names begin with `prefix`, without it.")
       .def(
           "put_generator",
-          [](Checkpoint& c, const std::string& name) {
-            c.put_generator(name, default_generator());
+          [](Checkpoint& c, const std::string& name, const Generator* generator) {
+            c.put_generator(name, generator ? *generator : default_generator());
           },
-          "name"_a = "generator", "Adds the state of the default generator.")
+          "name"_a = "generator", "generator"_a.none() = nb::none(),
+          "Adds the state of a generator; of the default one when none is given.")
       .def(
           "take_generator",
-          [](const Checkpoint& c, const std::string& name) {
-            c.take_generator(name, default_generator());
+          [](const Checkpoint& c, const std::string& name, Generator* generator) {
+            c.take_generator(name, generator ? *generator : default_generator());
           },
-          "name"_a = "generator", "Sets the default generator to the state that was put.")
+          "name"_a = "generator", "generator"_a.none() = nb::none(),
+          "Sets the generator, or the default one, to the state that was put.")
       .def(
           "save",
           [](const Checkpoint& c, nb::handle path) {
