@@ -50,7 +50,9 @@ def main():
                 for row in run([sys.executable, str(HERE / "steps.py"), *threads, name]):
                     results.setdefault((name, row["system"]), []).append(row)
 
-    print(f"{'workload':<12}{'system':<18}{'median ms':>11}{'min ms':>10}{'torch/this: median':>20}{'min':>7}{'spread':>14}")
+    print(
+        f"{'workload':<12}{'system':<18}{'median ms':>11}{'min ms':>10}{'torch/this: median':>20}{'min':>7}{'spread':>14}"
+    )
     for (name, system), rows in results.items():
         medians = [r["ms_median"] for r in rows]
         median, best = statistics.median(medians), min(r["ms_min"] for r in rows)

@@ -1,5 +1,5 @@
-// steps.cpp: whole training steps, one JSON line each: the workloads of benchmarks/torch_steps.py, number for number
-// the same shapes and optimizers. Usage: steps [--threads N] [WORKLOAD ...]
+// steps.cpp: whole training steps, one JSON line each: the workloads of benchmarks/torch_steps.py,
+// number for number the same shapes and optimizers. Usage: steps [--threads N] [WORKLOAD ...]
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -44,7 +44,8 @@ struct GPT : nn::Module {
   nn::Child<nn::LayerNorm> ln;
   nn::Child<nn::Linear> head;
 
-  GPT(std::int64_t vocabulary, std::int64_t context, std::int64_t width, std::int64_t heads, int layers)
+  GPT(std::int64_t vocabulary, std::int64_t context, std::int64_t width, std::int64_t heads,
+      int layers)
       : tok(this, "tok", vocabulary, width),
         pos(this, "pos", context, width),
         blocks(this, "blocks"),
@@ -69,11 +70,13 @@ Tensor class_loss(const Tensor& logits, const Tensor& targets) {
   return lg::cross_entropy(lg::reshape(logits, {-1, logits.size(-1)}), lg::reshape(targets, {-1}));
 }
 
-Workload gpt(std::int64_t context, std::int64_t width, std::int64_t heads, std::int64_t batch, int steps) {
+Workload gpt(std::int64_t context, std::int64_t width, std::int64_t heads, std::int64_t batch,
+             int steps) {
   auto model = nn::make<GPT>(65, context, width, heads, 3);
   auto optimizer = std::make_shared<lg::optim::AdamW>(
       model->parameters(), lg::optim::AdamWOptions{.lr = 3e-4, .beta2 = 0.95, .weight_decay = 0.1});
-  const Tensor ids = lg::randint(0, 65, {batch, context}), targets = lg::randint(0, 65, {batch, context});
+  const Tensor ids = lg::randint(0, 65, {batch, context}),
+               targets = lg::randint(0, 65, {batch, context});
   return {steps, [=] {
             optimizer->zero_grad();
             const Tensor loss = class_loss(model(ids), targets);
@@ -89,8 +92,9 @@ std::shared_ptr<lg::optim::SGD> momentum(const std::vector<Tensor>& parameters) 
 }
 
 Workload mlp() {
-  auto model = nn::make<nn::Sequential>(nn::make<nn::Linear>(784, 512), nn::make<nn::ReLU>(), nn::make<nn::Linear>(512, 512),
-                                        nn::make<nn::ReLU>(), nn::make<nn::Linear>(512, 10));
+  auto model = nn::make<nn::Sequential>(nn::make<nn::Linear>(784, 512), nn::make<nn::ReLU>(),
+                                        nn::make<nn::Linear>(512, 512), nn::make<nn::ReLU>(),
+                                        nn::make<nn::Linear>(512, 10));
   auto optimizer = momentum(model->parameters());
   const Tensor x = lg::randn({128, 784}), y = lg::randint(0, 10, {128});
   return {100, [=] {
@@ -103,8 +107,9 @@ Workload mlp() {
 }
 
 Workload tiny() {
-  auto model = nn::make<nn::Sequential>(nn::make<nn::Linear>(2, 16), nn::make<nn::Tanh>(), nn::make<nn::Linear>(16, 16),
-                                        nn::make<nn::Tanh>(), nn::make<nn::Linear>(16, 1));
+  auto model = nn::make<nn::Sequential>(nn::make<nn::Linear>(2, 16), nn::make<nn::Tanh>(),
+                                        nn::make<nn::Linear>(16, 16), nn::make<nn::Tanh>(),
+                                        nn::make<nn::Linear>(16, 1));
   auto optimizer = momentum(model->parameters());
   const Tensor x = lg::randn({1, 2}), y = lg::randn({1, 1});
   return {5000, [=] {
@@ -118,13 +123,16 @@ Workload tiny() {
 
 void measure(const std::string& name) {
   using Clock = std::chrono::steady_clock;
-  const auto ms = [](Clock::duration d) { return std::chrono::duration<double, std::milli>(d).count(); };
+  const auto ms = [](Clock::duration d) {
+    return std::chrono::duration<double, std::milli>(d).count();
+  };
   lg::manual_seed(0);
   Workload w = name == "gpt_small"    ? gpt(64, 128, 4, 12, 60)
                : name == "gpt_medium" ? gpt(256, 384, 6, 8, 8)
                : name == "mlp"        ? mlp()
-               : name == "tiny"       ? tiny()
-                                      : throw lg::Error(lg::ErrorKind::value, "steps: unknown workload " + name);
+               : name == "tiny"
+                   ? tiny()
+                   : throw lg::Error(lg::ErrorKind::value, "steps: unknown workload " + name);
   const auto start = Clock::now();
   const double first = w.step();
   const double cold = ms(Clock::now() - start);
@@ -137,9 +145,11 @@ void measure(const std::string& name) {
     times.push_back(ms(Clock::now() - t));
   }
   std::sort(times.begin(), times.end());
-  std::printf("{\"system\": \"lightgrad\", \"workload\": \"%s\", \"ms_median\": %.4f, \"ms_min\": %.4f, \"cold_ms\": %.2f, "
-              "\"loss_first\": %.4f, \"loss_last\": %.4f}\n",
-              name.c_str(), times[times.size() / 2], times[0], cold, first, last);
+  std::printf(
+      "{\"system\": \"lightgrad\", \"workload\": \"%s\", \"ms_median\": %.4f, \"ms_min\": %.4f, "
+      "\"cold_ms\": %.2f, "
+      "\"loss_first\": %.4f, \"loss_last\": %.4f}\n",
+      name.c_str(), times[times.size() / 2], times[0], cold, first, last);
   std::fflush(stdout);
 }
 
@@ -148,8 +158,10 @@ void measure(const std::string& name) {
 int main(int argc, char** argv) try {
   std::vector<std::string> names;
   for (int i = 1; i < argc; ++i) {
-    if (std::string(argv[i]) == "--threads" && i + 1 < argc) lg::set_num_threads(std::stoi(argv[++i]));
-    else names.emplace_back(argv[i]);
+    if (std::string(argv[i]) == "--threads" && i + 1 < argc)
+      lg::set_num_threads(std::stoi(argv[++i]));
+    else
+      names.emplace_back(argv[i]);
   }
   if (names.empty()) names = {"gpt_small", "gpt_medium", "mlp", "tiny"};
   for (const auto& name : names) measure(name);

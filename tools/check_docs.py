@@ -44,9 +44,7 @@ def exists(word: str, beside: Path, root: Path) -> bool:
         word = re.sub(r"<[^>]*>", "*", word)
     if "*" in word:
         return any(root.glob(word))
-    return (
-        (root / word).exists() or (beside / word).exists() or (root / "lightgrad" / word).exists()
-    )
+    return (root / word).exists() or (beside / word).exists() or (root / "lightgrad" / word).exists()
 
 
 def check(root: Path = ROOT) -> list[str]:
@@ -59,9 +57,7 @@ def check(root: Path = ROOT) -> list[str]:
     for page in files("*.md", root=root):
         beside = (root / page).parent
         for number, line in enumerate((root / page).read_text(encoding="utf-8").splitlines(), 1):
-            words = [
-                w for code in CODE.findall(line) for w in PATH.findall(code) if is_path(w, folders)
-            ]
+            words = [w for code in CODE.findall(line) for w in PATH.findall(code) if is_path(w, folders)]
             links = [link.split("#")[0] for link in LINK.findall(line) if "://" not in link]
             for word in words + [link for link in links if link and not link.startswith("mailto:")]:
                 for path in alternatives(word.rstrip(".,")):

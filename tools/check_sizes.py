@@ -12,11 +12,7 @@ LONG = ("lightgrad/kernels/", "tests/")
 
 def room(path: str) -> str:
     parts = path.split("/")
-    return (
-        "/".join(parts[:2])
-        if parts[0] in ("lightgrad", "python", "tests") and len(parts) > 2
-        else parts[0]
-    )
+    return "/".join(parts[:2]) if parts[0] in ("lightgrad", "python", "tests") and len(parts) > 2 else parts[0]
 
 
 def main() -> int:
@@ -29,9 +25,7 @@ def main() -> int:
         files_in[room(path)] += 1
         limit = 600 if path.startswith(LONG) else 400
         if len(lines) > limit:
-            findings.append(
-                f"{path}:{len(lines)}: {len(lines)} lines, at most {limit}: it holds two things"
-            )
+            findings.append(f"{path}:{len(lines)}: {len(lines)} lines, at most {limit}: it holds two things")
         width = 120 if path.endswith(".py") else 100
         for number, line in enumerate(lines, 1):
             if len(line) > width:

@@ -28,10 +28,14 @@ void train(Run& run, const Options& o, const Tensor& text, const Tensor& held_ou
   const std::int64_t rows = o.batch / o.accumulate;
   // While training, about 256 windows spread over the held-out text are estimate enough.
   const std::int64_t stride = std::max<std::int64_t>(1, held_out.numel() / o.context / 256);
-  if (run.step == 0) {
-    std::printf("step     0  val %.6f\n", evaluate(run.model, held_out, o.context, stride));
-    std::fflush(stdout);
+  // What has been printed is on disk.
+  const auto report = [&](const char* format, auto... numbers) {
     run.save(path, o);
+    std::printf(format, numbers...);
+    std::fflush(stdout);
+  };
+  if (run.step == 0) {
+    report("step     0  val %.6f\n", evaluate(run.model, held_out, o.context, stride));
   }
   Progress progress(run.step, o.steps, o.batch * o.context);
   double sum = 0;  // of the losses since the last report
@@ -58,10 +62,8 @@ void train(Run& run, const Options& o, const Tensor& text, const Tensor& held_ou
     require(std::isfinite(sum), "the loss is not finite at step ", run.step,
             "; try a smaller --lr. The last good checkpoint is kept");
     progress.clear();
-    std::printf("step %5lld  train %.6f  val %.6f\n", static_cast<long long>(run.step),
-                sum / static_cast<double>(count), evaluate(run.model, held_out, o.context, stride));
-    std::fflush(stdout);
-    run.save(path, o);
+    report("step %5lld  train %.6f  val %.6f\n", static_cast<long long>(run.step),
+           sum / static_cast<double>(count), evaluate(run.model, held_out, o.context, stride));
     sum = 0;
     count = 0;
   }

@@ -1,5 +1,5 @@
-// engine.cpp: backward. Every node runs once, when all its users' gradients have arrived, highest sequence
-// number first; nothing recurses, so a chain of a million operations fits a small stack.
+// engine.cpp: backward. Every node runs once, when all its users' gradients have arrived, highest
+// sequence number first; nothing recurses, so a chain of a million operations fits a small stack.
 #include <algorithm>
 #include <cmath>
 #include <unordered_map>
@@ -126,8 +126,8 @@ void visit_node(Node* n, const Run& run, Workspace& w) {
     Tensor g = std::move(n->g);
     n->g = {};
     if (n->released) {
-      fail(ErrorKind::runtime, "backward",
-           "the graph behind ", n->name(), " was freed by an earlier backward; keep it with "
+      fail(ErrorKind::runtime, "backward", "the graph behind ", n->name(),
+           " was freed by an earlier backward; keep it with "
            "retain_graph=true, or compute the forward pass again");
     }
     if (n->has_gradient() || g.defined()) n->backward(std::move(g), out);
@@ -142,7 +142,8 @@ void visit_node(Node* n, const Run& run, Workspace& w) {
       out[i] = {};
       continue;
     }
-    if (autograd::anomaly_mode && out[i].defined()) autograd::check_finite(out[i], n->name(), "backward made a gradient with");
+    if (autograd::anomaly_mode && out[i].defined())
+      autograd::check_finite(out[i], n->name(), "backward made a gradient with");
     if (out[i].defined()) {
       m->g = m->g.defined() ? autograd::accumulate(std::move(m->g), out[i]) : std::move(out[i]);
       out[i] = {};
@@ -173,7 +174,8 @@ void execute(const Run& run, const std::vector<Node*>& roots, std::vector<Tensor
   count_users(run, roots, w);
   for (std::size_t i = 0; i < roots.size(); ++i) {
     Node* n = roots[i];
-    n->g = n->g.defined() ? autograd::accumulate(std::move(n->g), gradients[i]) : std::move(gradients[i]);
+    n->g = n->g.defined() ? autograd::accumulate(std::move(n->g), gradients[i])
+                          : std::move(gradients[i]);
   }
   for (Node* n : roots) {
     if (n->waiting == 0 && n->pass == run.pass) {
@@ -194,8 +196,8 @@ void execute(const Run& run, const std::vector<Node*>& roots, std::vector<Tensor
 // The gradient to start from: ones for a single element, else the caller's, checked.
 Tensor starting_gradient(const Tensor& output, const Tensor& gradient, std::string_view who) {
   if (!output.requires_grad()) {
-    fail(ErrorKind::runtime, who,
-         "the tensor ", output.describe(), " does not require a gradient: nothing that requires one "
+    fail(ErrorKind::runtime, who, "the tensor ", output.describe(),
+         " does not require a gradient: nothing that requires one "
          "was part of its computation, or it was made under no_grad");
   }
   if (!gradient.defined()) {
@@ -208,7 +210,8 @@ Tensor starting_gradient(const Tensor& output, const Tensor& gradient, std::stri
     return one;
   }
   if (!(gradient.shape() == output.shape())) {
-    fail(ErrorKind::value, who, "the gradient has shape ", gradient.shape(), ", the tensor ", output.shape());
+    fail(ErrorKind::value, who, "the gradient has shape ", gradient.shape(), ", the tensor ",
+         output.shape());
   }
   return gradient.dtype() == output.dtype() ? gradient : autograd::cast(gradient, output.dtype());
 }
@@ -253,19 +256,24 @@ bool Tensor::is_leaf() const { return !impl_->node || impl_->node->n_edges == 0;
 
 const Tensor& Tensor::set_requires_grad(bool on) const {
   if (on && !is_floating(dtype())) {
-    fail(ErrorKind::type, "requires_grad", "only floating-point tensors have gradients, this one is ", describe());
+    fail(ErrorKind::type, "requires_grad",
+         "only floating-point tensors have gradients, this one is ", describe());
   }
   if (!is_leaf()) {
     if (on) return *this;
-    fail(ErrorKind::runtime, "requires_grad", "this tensor was computed; cut it off with detach() instead");
+    fail(ErrorKind::runtime, "requires_grad",
+         "this tensor was computed; cut it off with detach() instead");
   }
-  impl_->requires_grad = on;  // the accumulator stays: graphs that lead to it must learn of this tensor's end
+  impl_->requires_grad =
+      on;  // the accumulator stays: graphs that lead to it must learn of this tensor's end
   return *this;
 }
 
 int Tensor::register_hook(std::function<Tensor(const Tensor&)> f) const {
   Ref<Node> n = edge();
-  if (!n) fail(ErrorKind::runtime, "register_hook", "the tensor ", describe(), " does not require a gradient");
+  if (!n)
+    fail(ErrorKind::runtime, "register_hook", "the tensor ", describe(),
+         " does not require a gradient");
   if (!n->hooks) n->hooks = std::make_unique<std::vector<GradientHook>>();
   const int handle = ++next_hook;
   n->hooks->push_back({handle, std::move(f)});
@@ -303,27 +311,33 @@ void set_history(const Tensor& y, Ref<Node> node) {
   const Ref<Node> old = std::exchange(p.node, std::move(node));
   p.requires_grad = true;
   if (!old || old->tensor != &p) return;
-  old->tensor = nullptr;  // it no longer speaks of this tensor, whose retained gradient is now the new node's
+  old->tensor =
+      nullptr;  // it no longer speaks of this tensor, whose retained gradient is now the new node's
   if (old->n_edges > 0) y.retain_grad();
 }
 
 void set_detect_anomaly(bool on) { anomaly_mode = on; }
 
-void check_finite(const Tensor& t, std::string_view operation, std::string_view what, bool infinity_allowed) {
+void check_finite(const Tensor& t, std::string_view operation, std::string_view what,
+                  bool infinity_allowed) {
   if (!is_floating(t.dtype())) return;
   const std::vector<double> values = t.to_vector<double>();
-  const auto bad = std::find_if(values.begin(), values.end(), [&](double v) { return infinity_allowed ? std::isnan(v) : !std::isfinite(v); });
+  const auto bad = std::find_if(values.begin(), values.end(), [&](double v) {
+    return infinity_allowed ? std::isnan(v) : !std::isfinite(v);
+  });
   if (bad == values.end()) return;
   std::int64_t at = bad - values.begin();
   Shape index = t.shape();
   for (int i = t.rank(); i-- > 0; at /= t.shape()[i]) index[i] = at % t.shape()[i];
-  fail(ErrorKind::runtime, operation, what, " ", *bad, " at index ", index, " of a ", t.describe(), " tensor");
+  fail(ErrorKind::runtime, operation, what, " ", *bad, " at index ", index, " of a ", t.describe(),
+       " tensor");
 }
 
 std::vector<Tensor> grad(const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs,
                          std::vector<Tensor> gradients, GradOptions options) {
   if (!gradients.empty() && gradients.size() != outputs.size()) {
-    fail(ErrorKind::value, "grad", "got ", outputs.size(), " outputs but ", gradients.size(), " gradients");
+    fail(ErrorKind::value, "grad", "got ", outputs.size(), " outputs but ", gradients.size(),
+         " gradients");
   }
   gradients.resize(outputs.size());
   std::vector<Ref<Node>> hold;
@@ -339,7 +353,8 @@ std::vector<Tensor> grad(const std::vector<Tensor>& outputs, const std::vector<T
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     Ref<Node> n = inputs[i].edge();
     if (!n) {
-      fail(ErrorKind::runtime, "grad", "input ", i, " (", inputs[i].describe(), ") does not require a gradient");
+      fail(ErrorKind::runtime, "grad", "input ", i, " (", inputs[i].describe(),
+           ") does not require a gradient");
     }
     slot[i] = captures.emplace(n.get(), captures.size()).first->second;
     hold.push_back(std::move(n));

@@ -14,7 +14,8 @@ void FunctionContext::save_for_backward(std::vector<Tensor> tensors) {
 
 std::vector<Tensor> FunctionContext::saved_tensors() const {
   for (std::size_t i = 0; i < saved_.size(); ++i) {
-    if (saved_[i].defined() && saved_[i].impl()->storage && saved_[i].impl()->storage->version() != versions_[i]) {
+    if (saved_[i].defined() && saved_[i].impl()->storage &&
+        saved_[i].impl()->storage->version() != versions_[i]) {
       fail(ErrorKind::runtime, "backward", "saved tensor ", i, " (", saved_[i].describe(),
            ") was changed by an in-place operation since forward");
     }
@@ -31,13 +32,16 @@ struct FunctionNode final : Node {
   std::vector<Ref<Node>> edge;
   std::vector<Shape> in_shapes, out_shapes;
   std::vector<DType> in_dtypes, out_dtypes;
-  std::vector<Tensor> slots;  // gradients of several outputs, as they arrive in the pass numbered slots_pass
+  std::vector<Tensor>
+      slots;  // gradients of several outputs, as they arrive in the pass numbered slots_pass
   std::uint64_t slots_pass = 0;
 
   std::string_view name() const override { return title; }
   Shape output_shape() const override { return out_shapes[0]; }
   DType output_dtype() const override { return out_dtypes[0]; }
-  std::vector<Tensor> saved() const override { return context ? context->peek() : std::vector<Tensor>(); }
+  std::vector<Tensor> saved() const override {
+    return context ? context->peek() : std::vector<Tensor>();
+  }
   void release_saved() override {
     if (context) context->release();
   }
@@ -55,13 +59,14 @@ struct FunctionNode final : Node {
     FunctionContext none;
     std::vector<Tensor> result = run(context ? *context : none, gradients);
     if (result.size() != edge.size()) {
-      fail(ErrorKind::runtime, title, "backward gave ", result.size(), " gradients for ", edge.size(), " inputs");
+      fail(ErrorKind::runtime, title, "backward gave ", result.size(), " gradients for ",
+           edge.size(), " inputs");
     }
     for (std::size_t i = 0; i < edge.size(); ++i) {
       if (!edge[i] || !result[i].defined()) continue;
       if (!(result[i].shape() == in_shapes[i])) {
-        fail(ErrorKind::runtime, title, "backward gave a gradient of shape ", result[i].shape(), " for input ", i,
-             " of shape ", in_shapes[i]);
+        fail(ErrorKind::runtime, title, "backward gave a gradient of shape ", result[i].shape(),
+             " for input ", i, " of shape ", in_shapes[i]);
       }
       out[i] = result[i].dtype() == in_dtypes[i] ? result[i] : cast(result[i], in_dtypes[i]);
     }
@@ -84,15 +89,18 @@ struct OutputNode final : Node {
   DType output_dtype() const override { return function().out_dtypes[index]; }
   void backward(Tensor g, std::span<Tensor>) override {
     FunctionNode& f = function();
-    if (std::exchange(f.slots_pass, f.pass) != f.pass) f.slots.assign(f.slots.size(), {});  // left by a pass that failed
+    if (std::exchange(f.slots_pass, f.pass) != f.pass)
+      f.slots.assign(f.slots.size(), {});  // left by a pass that failed
     f.slots[index] = std::move(g);
   }
 };
 
 }  // namespace
 
-std::vector<Tensor> record_function(std::string name, const std::vector<Tensor>& inputs, std::vector<Tensor> outputs,
-                                    std::shared_ptr<FunctionContext> context, FunctionBackward backward) {
+std::vector<Tensor> record_function(std::string name, const std::vector<Tensor>& inputs,
+                                    std::vector<Tensor> outputs,
+                                    std::shared_ptr<FunctionContext> context,
+                                    FunctionBackward backward) {
   bool wanted = false;
   for (const Tensor& t : inputs) wanted |= t.defined() && t.requires_grad();
   if (!wanted || !grad_enabled) return outputs;
@@ -107,7 +115,8 @@ std::vector<Tensor> record_function(std::string name, const std::vector<Tensor>&
   }
   node->n_edges = static_cast<int>(node->edge.size());
   node->edges = node->edge.data();
-  if (keep_module_paths && current_frame) node->module_path = std::make_unique<std::string>(where());
+  if (keep_module_paths && current_frame)
+    node->module_path = std::make_unique<std::string>(where());
   for (Tensor& y : outputs) {
     node->out_shapes.push_back(y.shape());
     node->out_dtypes.push_back(y.dtype());
@@ -118,7 +127,8 @@ std::vector<Tensor> record_function(std::string name, const std::vector<Tensor>&
   if (outputs.size() > 1) node->slots.resize(outputs.size());
   for (std::size_t i = 0; i < outputs.size(); ++i) {
     if (!is_floating(outputs[i].dtype())) continue;
-    set_history(outputs[i], outputs.size() == 1 ? Ref<Node>(node) : Ref<Node>::adopt(new OutputNode(node, i)));
+    set_history(outputs[i],
+                outputs.size() == 1 ? Ref<Node>(node) : Ref<Node>::adopt(new OutputNode(node, i)));
   }
   return outputs;
 }

@@ -27,27 +27,33 @@ class FunctionContext {
   std::vector<std::uint32_t> versions_;
 };
 
-using FunctionBackward = std::function<std::vector<Tensor>(FunctionContext&, const std::vector<Tensor>& gradients)>;
+using FunctionBackward =
+    std::function<std::vector<Tensor>(FunctionContext&, const std::vector<Tensor>& gradients)>;
 
-// Makes `outputs` (computed from `inputs` by the caller, without a graph) part of the graph: their gradients go
-// through `backward`, which gives one gradient per input (undefined: none). An undefined incoming gradient of one of
-// several outputs arrives as zeros.
-std::vector<Tensor> record_function(std::string name, const std::vector<Tensor>& inputs, std::vector<Tensor> outputs,
-                                    std::shared_ptr<FunctionContext> context, FunctionBackward backward);
+// Makes `outputs` (computed from `inputs` by the caller, without a graph) part of the graph: their
+// gradients go through `backward`, which gives one gradient per input (undefined: none). An
+// undefined incoming gradient of one of several outputs arrives as zeros.
+std::vector<Tensor> record_function(std::string name, const std::vector<Tensor>& inputs,
+                                    std::vector<Tensor> outputs,
+                                    std::shared_ptr<FunctionContext> context,
+                                    FunctionBackward backward);
 
 // struct Cube : autograd::Function<Cube> {
-//   static Tensor forward(FunctionContext& c, const Tensor& x) { c.save_for_backward({x}); return x * x * x; }
-//   static std::vector<Tensor> backward(FunctionContext& c, const std::vector<Tensor>& g) {
+//   static Tensor forward(FunctionContext& c, const Tensor& x) { c.save_for_backward({x}); return x
+//   * x * x; } static std::vector<Tensor> backward(FunctionContext& c, const std::vector<Tensor>&
+//   g) {
 //     Tensor x = c.saved_tensors()[0]; return {g[0] * 3 * x * x}; }
 // };
 // Tensor y = Cube::apply(x);
-template <class Derived>
-struct Function {
-  template <class... A>
-  static Tensor apply(const A&... args) {
+template <class Derived> struct Function {
+  template <class... A> static Tensor apply(const A&... args) {
     auto context = std::make_shared<FunctionContext>();
     std::vector<Tensor> inputs;
-    ([&] { if constexpr (std::is_base_of_v<Tensor, A>) inputs.push_back(args); }(), ...);
+    (
+        [&] {
+          if constexpr (std::is_base_of_v<Tensor, A>) inputs.push_back(args);
+        }(),
+        ...);
     for (const Tensor& t : inputs) context->needs_input_grad.push_back(t.requires_grad());
     Tensor y;
     {

@@ -5,7 +5,9 @@
 namespace lg::autograd {
 namespace {
 
-bool is_checked(const Tensor& t) { return t.defined() && t.requires_grad() && is_floating(t.dtype()); }
+bool is_checked(const Tensor& t) {
+  return t.defined() && t.requires_grad() && is_floating(t.dtype());
+}
 
 void check_inputs(const std::vector<Tensor>& inputs) {
   bool any = false;
@@ -28,7 +30,8 @@ Tensor moved(const Tensor& x, std::int64_t k, double delta) {
 }
 
 // The gradients of output o with respect to each checked input, one row per element of the output.
-std::vector<std::vector<std::vector<double>>> analytic(const Tensor& y, const std::vector<Tensor>& wanted) {
+std::vector<std::vector<std::vector<double>>> analytic(const Tensor& y,
+                                                       const std::vector<Tensor>& wanted) {
   std::vector<std::vector<std::vector<double>>> rows;
   for (std::int64_t j = 0; j < y.numel(); ++j) {
     Tensor g = zeros_for(y.shape(), y.dtype());
@@ -36,15 +39,16 @@ std::vector<std::vector<std::vector<double>>> analytic(const Tensor& y, const st
     auto gradients = grad({y}, wanted, {g}, {.retain_graph = true, .allow_unused = true});
     auto& row = rows.emplace_back();
     for (std::size_t i = 0; i < wanted.size(); ++i) {
-      row.push_back(gradients[i].defined() ? gradients[i].to_vector<double>()
-                                           : std::vector<double>(static_cast<std::size_t>(wanted[i].numel())));
+      row.push_back(gradients[i].defined()
+                        ? gradients[i].to_vector<double>()
+                        : std::vector<double>(static_cast<std::size_t>(wanted[i].numel())));
     }
   }
   return rows;
 }
 
-void compare(const CheckedFunction& f, const std::vector<Tensor>& inputs, const GradcheckOptions& options,
-             std::string_view name) {
+void compare(const CheckedFunction& f, const std::vector<Tensor>& inputs,
+             const GradcheckOptions& options, std::string_view name) {
   const std::vector<Tensor> outputs = f(inputs);
   std::vector<Tensor> wanted;
   std::vector<std::size_t> position;
@@ -68,11 +72,12 @@ void compare(const CheckedFunction& f, const std::vector<Tensor>& inputs, const 
           const auto js = static_cast<std::size_t>(j);
           const double numeric = (up[js] - down[js]) / (2 * options.eps);
           const double exact = connected ? rows[js][i][static_cast<std::size_t>(k)] : 0;
-          if (std::abs(exact - numeric) <= options.atol + options.rtol * std::abs(numeric)) continue;
+          if (std::abs(exact - numeric) <= options.atol + options.rtol * std::abs(numeric))
+            continue;
           if (std::isnan(exact) && std::isnan(numeric)) continue;
-          fail(ErrorKind::runtime, name, "gradient of output ", o, " element ", j, " for input ", position[i], " element ",
-               k, ": backward gives ", exact, ", finite differences ", numeric, " (input ", wanted[i].describe(),
-               ", output ", y.describe(), ")");
+          fail(ErrorKind::runtime, name, "gradient of output ", o, " element ", j, " for input ",
+               position[i], " element ", k, ": backward gives ", exact, ", finite differences ",
+               numeric, " (input ", wanted[i].describe(), ", output ", y.describe(), ")");
         }
       }
     }
@@ -81,17 +86,20 @@ void compare(const CheckedFunction& f, const std::vector<Tensor>& inputs, const 
 
 }  // namespace
 
-bool gradcheck(const CheckedFunction& f, const std::vector<Tensor>& inputs, GradcheckOptions options) {
+bool gradcheck(const CheckedFunction& f, const std::vector<Tensor>& inputs,
+               GradcheckOptions options) {
   check_inputs(inputs);
   EnableGrad on;
   compare(f, inputs, options, "gradcheck");
   return true;
 }
 
-bool gradgradcheck(const CheckedFunction& f, const std::vector<Tensor>& inputs, GradcheckOptions options) {
+bool gradgradcheck(const CheckedFunction& f, const std::vector<Tensor>& inputs,
+                   GradcheckOptions options) {
   check_inputs(inputs);
   EnableGrad on;
-  // The function checked takes the inputs and a gradient for each differentiable output, and gives the gradients.
+  // The function checked takes the inputs and a gradient for each differentiable output, and gives
+  // the gradients.
   std::vector<Tensor> all = inputs;
   std::vector<std::size_t> used;
   std::uint64_t draw = 0;
@@ -108,10 +116,12 @@ bool gradgradcheck(const CheckedFunction& f, const std::vector<Tensor>& inputs, 
     const std::vector<Tensor> x(a.begin(), a.begin() + static_cast<std::ptrdiff_t>(n));
     const std::vector<Tensor> y = f(x);
     std::vector<Tensor> ends, start, wanted;
-    for (std::size_t k = 0; k < used.size(); ++k) ends.push_back(y[used[k]]), start.push_back(a[n + k]);
+    for (std::size_t k = 0; k < used.size(); ++k)
+      ends.push_back(y[used[k]]), start.push_back(a[n + k]);
     for (const Tensor& t : x)
       if (is_checked(t)) wanted.push_back(t);
-    auto result = grad(ends, wanted, start, {.retain_graph = true, .create_graph = true, .allow_unused = true});
+    auto result = grad(ends, wanted, start,
+                       {.retain_graph = true, .create_graph = true, .allow_unused = true});
     for (std::size_t i = 0; i < result.size(); ++i) {
       if (!result[i].defined()) result[i] = zeros_for(wanted[i].shape(), wanted[i].dtype());
     }

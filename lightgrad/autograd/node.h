@@ -1,5 +1,5 @@
-// node.h: one step of the recorded graph. Knows nodes, not operations: an operation's node is made in ops/run.h.
-// A node has one incoming gradient g (the output's) and gives one gradient per input.
+// node.h: one step of the recorded graph. Knows nodes, not operations: an operation's node is made
+// in ops/run.h. A node has one incoming gradient g (the output's) and gives one gradient per input.
 #pragma once
 
 #include <functional>
@@ -22,8 +22,8 @@ struct Node {
   std::atomic<int> refs{1};
   int n_edges = 0;
   Ref<Node>* edges = nullptr;  // where the gradients go; null where nobody wants one
-  std::uint64_t sequence;      // rises with every node of a thread: backward takes the highest first
-  bool released = false;       // its saved tensors are gone
+  std::uint64_t sequence;  // rises with every node of a thread: backward takes the highest first
+  bool released = false;   // its saved tensors are gone
   TensorImpl* tensor = nullptr;  // weak: the leaf, or the tensor whose grad is to be kept
   std::unique_ptr<std::vector<GradientHook>> hooks;
   std::unique_ptr<std::string> module_path;  // kept only while the graph is being drawn or watched
@@ -37,7 +37,8 @@ struct Node {
   Node();
   Node(const Node&) = delete;
   virtual ~Node() = default;
-  // Fills gradients[i] for every edge that is not null. May leave one undefined, which counts as zero.
+  // Fills gradients[i] for every edge that is not null. May leave one undefined, which counts as
+  // zero.
   virtual void backward(Tensor g, std::span<Tensor> gradients) = 0;
   virtual std::string_view name() const = 0;
   virtual void release_saved() {}
@@ -80,14 +81,18 @@ class GradMode {
   bool before_;
 };
 
-// Whether nodes note the module path they were made under (pictures and anomaly reports ask for it).
+// Whether nodes note the module path they were made under (pictures and anomaly reports ask for
+// it).
 inline std::atomic<bool> keep_module_paths{false};
 
-// Anomaly mode: the first operation, forward or backward, that makes a non-finite number is named by an error.
+// Anomaly mode: the first operation, forward or backward, that makes a non-finite number is named
+// by an error.
 inline std::atomic<bool> anomaly_mode{false};
 void set_detect_anomaly(bool on);
-// Throws RuntimeError "<operation>: <what> nan at index [1, 2] ..." when t has a NaN or (unless allowed) an infinity.
-void check_finite(const Tensor& t, std::string_view operation, std::string_view what, bool infinity_allowed = false);
+// Throws RuntimeError "<operation>: <what> nan at index [1, 2] ..." when t has a NaN or (unless
+// allowed) an infinity.
+void check_finite(const Tensor& t, std::string_view operation, std::string_view what,
+                  bool infinity_allowed = false);
 
 // y, fresh or changed in place, is now what this node made.
 void set_history(const Tensor& y, Ref<Node> node);
@@ -96,8 +101,8 @@ struct GradOptions {
   bool retain_graph = false, create_graph = false, allow_unused = false;
   bool stop_at_inputs = false;  // do not look for paths that go on behind an input
 };
-// The gradients of sum(outputs . gradients) for `inputs`; an undefined gradient means ones (one element).
-// An input that is not reached: RuntimeError, or undefined with allow_unused.
+// The gradients of sum(outputs . gradients) for `inputs`; an undefined gradient means ones (one
+// element). An input that is not reached: RuntimeError, or undefined with allow_unused.
 std::vector<Tensor> grad(const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs,
                          std::vector<Tensor> gradients = {}, GradOptions options = {});
 

@@ -1,9 +1,10 @@
-// backend.h: a device is a table of kernels. Operations ask the table of their inputs' device and never name a
-// kernel themselves, so another device is another table.
+// backend.h: a device is a table of kernels. Operations ask the table of their inputs' device and
+// never name a kernel themselves, so another device is another table.
 #pragma once
 
 #include <type_traits>
 
+#include "lightgrad/base/device.h"
 #include "lightgrad/kernels/attention.h"
 #include "lightgrad/kernels/copy.h"
 #include "lightgrad/kernels/cross_entropy.h"
@@ -18,38 +19,36 @@
 #include "lightgrad/kernels/scan.h"
 #include "lightgrad/kernels/softmax.h"
 #include "lightgrad/kernels/sort.h"
-#include "lightgrad/tensor/device.h"
 
 namespace lg {
 
-// Kernels for float32 and float64; each entry has the signature of the kernel that it is named after.
-#define LG_FLOAT_KERNELS(ENTRY)                                                              \
-  ENTRY(gemm) ENTRY(gemm_batched) ENTRY(softmax_forward) ENTRY(softmax_backward)             \
-  ENTRY(log_softmax_forward) ENTRY(log_softmax_backward) ENTRY(layer_norm_forward)           \
-  ENTRY(layer_norm_backward) ENTRY(cross_entropy_forward) ENTRY(cross_entropy_backward)      \
-  ENTRY(attention_forward) ENTRY(attention_backward) ENTRY(embedding_forward)                \
-  ENTRY(embedding_backward) ENTRY(dropout) ENTRY(reduce_var) ENTRY(reduce_logsumexp)         \
-  ENTRY(reduce_norm) ENTRY(sgd_steps) ENTRY(adam_steps) ENTRY(sum_of_squares) ENTRY(scale_inplace)
+// Kernels for float32 and float64; each entry has the signature of the kernel that it is named
+// after.
+#define LG_FLOAT_KERNELS(ENTRY)                                                                 \
+  ENTRY(gemm)                                                                                   \
+  ENTRY(gemm_batched) ENTRY(softmax_forward) ENTRY(softmax_backward) ENTRY(log_softmax_forward) \
+      ENTRY(log_softmax_backward) ENTRY(layer_norm_forward) ENTRY(layer_norm_backward)          \
+          ENTRY(cross_entropy_forward) ENTRY(cross_entropy_backward) ENTRY(attention_forward)   \
+              ENTRY(attention_backward) ENTRY(embedding_forward) ENTRY(embedding_backward)      \
+                  ENTRY(dropout) ENTRY(reduce_var) ENTRY(reduce_logsumexp) ENTRY(reduce_norm)   \
+                      ENTRY(sgd_steps) ENTRY(adam_steps) ENTRY(sum_of_squares)                  \
+                          ENTRY(scale_inplace)
 // For float32, float64 and int64.
-#define LG_NUMBER_KERNELS(ENTRY)                                                             \
-  ENTRY(reduce_sum) ENTRY(reduce_prod) ENTRY(reduce_max) ENTRY(reduce_min)                   \
-  ENTRY(reduce_argmax) ENTRY(reduce_argmin) ENTRY(cumsum) ENTRY(cumsum_reverse) ENTRY(sort)  \
-  ENTRY(topk) ENTRY(scatter_add) ENTRY(index_add)
+#define LG_NUMBER_KERNELS(ENTRY)                                                                   \
+  ENTRY(reduce_sum)                                                                                \
+  ENTRY(reduce_prod) ENTRY(reduce_max) ENTRY(reduce_min) ENTRY(reduce_argmax) ENTRY(reduce_argmin) \
+      ENTRY(cumsum) ENTRY(cumsum_reverse) ENTRY(sort) ENTRY(topk) ENTRY(scatter_add)               \
+          ENTRY(index_add)
 // Blind to the element type.
-#define LG_PLAIN_KERNELS(ENTRY)                                                              \
-  ENTRY(copy) ENTRY(fill) ENTRY(pointwise) ENTRY(pointwise_plain) ENTRY(pointwise_rows)      \
-  ENTRY(reduce_any) ENTRY(reduce_all) ENTRY(gather) ENTRY(scatter) ENTRY(index_select)       \
-  ENTRY(check_indices) ENTRY(wrap_negative) ENTRY(count_nonzero) ENTRY(nonzero)
+#define LG_PLAIN_KERNELS(ENTRY)                                                               \
+  ENTRY(copy)                                                                                 \
+  ENTRY(fill) ENTRY(pointwise) ENTRY(pointwise_plain) ENTRY(pointwise_rows) ENTRY(reduce_any) \
+      ENTRY(reduce_all) ENTRY(gather) ENTRY(scatter) ENTRY(index_select) ENTRY(check_indices) \
+          ENTRY(wrap_negative) ENTRY(count_nonzero) ENTRY(nonzero)
 
 #define ENTRY(kernel) std::add_pointer_t<decltype(kernels::kernel<T>)> kernel;
-template <class T>
-struct NumberKernels {
-  LG_NUMBER_KERNELS(ENTRY)
-};
-template <class T>
-struct FloatKernels : NumberKernels<T> {
-  LG_FLOAT_KERNELS(ENTRY)
-};
+template <class T> struct NumberKernels { LG_NUMBER_KERNELS(ENTRY) };
+template <class T> struct FloatKernels : NumberKernels<T> { LG_FLOAT_KERNELS(ENTRY) };
 #undef ENTRY
 
 #define ENTRY(kernel) std::add_pointer_t<decltype(kernels::kernel)> kernel;
@@ -59,11 +58,13 @@ struct Backend {
   FloatKernels<double> float64;
   NumberKernels<std::int64_t> int64;
 
-  template <class T>
-  const auto& of() const {
-    if constexpr (std::is_same_v<T, float>) return float32;
-    else if constexpr (std::is_same_v<T, double>) return float64;
-    else return int64;
+  template <class T> const auto& of() const {
+    if constexpr (std::is_same_v<T, float>)
+      return float32;
+    else if constexpr (std::is_same_v<T, double>)
+      return float64;
+    else
+      return int64;
   }
 };
 #undef ENTRY
@@ -73,7 +74,8 @@ extern const Backend cpu_backend;
 
 // The table of a device; RuntimeError when this build has none for it.
 inline const Backend& backend(Device device) {
-  if (device.type != DeviceType::cpu) [[unlikely]] fail_no_backend(device);
+  if (device.type != DeviceType::cpu) [[unlikely]]
+    fail_no_backend(device);
   return cpu_backend;
 }
 

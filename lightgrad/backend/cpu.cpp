@@ -5,14 +5,12 @@
 namespace lg {
 
 #define ENTRY(kernel) table.kernel = &kernels::kernel<T>;
-template <class T>
-constexpr NumberKernels<T> number_kernels() {
+template <class T> constexpr NumberKernels<T> number_kernels() {
   NumberKernels<T> table{};
   LG_NUMBER_KERNELS(ENTRY)
   return table;
 }
-template <class T>
-constexpr FloatKernels<T> float_kernels() {
+template <class T> constexpr FloatKernels<T> float_kernels() {
   FloatKernels<T> table{};
   static_cast<NumberKernels<T>&>(table) = number_kernels<T>();
   LG_FLOAT_KERNELS(ENTRY)

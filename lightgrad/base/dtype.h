@@ -37,8 +37,7 @@ constexpr DType promote(DType a, DType b) {
   return b;  // the enumerators are in rising order; uint8 with int32 or int64 gives the larger
 }
 
-template <class T>
-struct DTypeOf;
+template <class T> struct DTypeOf;
 template <> struct DTypeOf<bool> { static constexpr DType value = DType::bool_; };
 template <> struct DTypeOf<std::uint8_t> { static constexpr DType value = DType::uint8; };
 template <> struct DTypeOf<std::int32_t> { static constexpr DType value = DType::int32; };
@@ -47,12 +46,10 @@ template <> struct DTypeOf<float16> { static constexpr DType value = DType::floa
 template <> struct DTypeOf<bfloat16> { static constexpr DType value = DType::bfloat16; };
 template <> struct DTypeOf<float> { static constexpr DType value = DType::float32; };
 template <> struct DTypeOf<double> { static constexpr DType value = DType::float64; };
-template <class T>
-inline constexpr DType dtype_of = DTypeOf<T>::value;
+template <class T> inline constexpr DType dtype_of = DTypeOf<T>::value;
 
 // visit(t, f) calls f(T{}) with the C++ type of t.
-template <class F>
-decltype(auto) visit(DType t, F&& f) {
+template <class F> decltype(auto) visit(DType t, F&& f) {
   switch (t) {
     case DType::bool_: return f(bool{});
     case DType::uint8: return f(std::uint8_t{});
@@ -65,9 +62,9 @@ decltype(auto) visit(DType t, F&& f) {
   }
 }
 
-// Number conversion with every pair of types, halves through float32; float to integer saturates never traps.
-template <class To, class From>
-constexpr To convert(From v) {
+// Number conversion with every pair of types, halves through float32; float to integer saturates
+// never traps.
+template <class To, class From> constexpr To convert(From v) {
   if constexpr (std::is_same_v<To, From>) {
     return v;
   } else if constexpr (std::is_same_v<From, float16> || std::is_same_v<From, bfloat16>) {
@@ -77,8 +74,10 @@ constexpr To convert(From v) {
   } else if constexpr (std::is_same_v<To, bool>) {
     return v != From(0);
   } else if constexpr (std::is_floating_point_v<From> && std::is_integral_v<To>) {
-    // Out of range and NaN are undefined in C++; x86 gives the smallest int64, and we keep to that everywhere.
-    const auto wide = v >= From(-0x1p63) && v < From(0x1p63) ? static_cast<std::int64_t>(v) : INT64_MIN;
+    // Out of range and NaN are undefined in C++; x86 gives the smallest int64, and we keep to that
+    // everywhere.
+    const auto wide =
+        v >= From(-0x1p63) && v < From(0x1p63) ? static_cast<std::int64_t>(v) : INT64_MIN;
     return static_cast<To>(wide);
   } else {
     return static_cast<To>(v);

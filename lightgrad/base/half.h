@@ -1,4 +1,5 @@
-// half.h: bfloat16 and float16 as storage; arithmetic is done in float32 and rounded once, to nearest even.
+// half.h: bfloat16 and float16 as storage; arithmetic is done in float32 and rounded once, to
+// nearest even.
 #pragma once
 
 #include <bit>
@@ -13,12 +14,15 @@ struct bfloat16 {
   explicit bfloat16(float v) {
     const auto u = std::bit_cast<std::uint32_t>(v);
     if ((u & 0x7fffffffu) > 0x7f800000u) {
-      bits = static_cast<std::uint16_t>((u >> 16) | 0x40u);  // NaN stays NaN: never round it up to infinity
+      bits = static_cast<std::uint16_t>((u >> 16) |
+                                        0x40u);  // NaN stays NaN: never round it up to infinity
     } else {
       bits = static_cast<std::uint16_t>((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
     }
   }
-  explicit operator float() const { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
+  explicit operator float() const {
+    return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
+  }
 };
 
 struct float16 {
@@ -30,10 +34,10 @@ struct float16 {
     const std::uint32_t sign = (u >> 16) & 0x8000u, a = u & 0x7fffffffu;
     std::uint32_t h;
     if (a > 0x7f800000u) {
-      h = 0x7e00u;                                                  // NaN
+      h = 0x7e00u;  // NaN
     } else if (a >= 0x477ff000u) {
-      h = 0x7c00u;                                                  // 65520 and above round to infinity
-    } else if (a < 0x38800000u) {                                   // below 2^-14: subnormal; let float32 round
+      h = 0x7c00u;                 // 65520 and above round to infinity
+    } else if (a < 0x38800000u) {  // below 2^-14: subnormal; let float32 round
       h = std::bit_cast<std::uint32_t>(std::bit_cast<float>(a) + 0.5f) - 0x3f000000u;
     } else {
       h = (a - 0x38000000u + 0xfffu + ((a >> 13) & 1u)) >> 13;

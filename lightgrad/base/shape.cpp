@@ -14,14 +14,18 @@ std::int64_t checked_numel(const Shape& shape, std::size_t item_size, std::strin
   std::int64_t n = 1;
   bool empty = false, overflow = false;
   for (auto size : shape) {
-    if (size < 0) fail(ErrorKind::value, operation, "negative dimension ", size, " in shape ", shape);
-    if (size == 0) empty = true;
-    else overflow |= __builtin_mul_overflow(n, size, &n);
+    if (size < 0)
+      fail(ErrorKind::value, operation, "negative dimension ", size, " in shape ", shape);
+    if (size == 0)
+      empty = true;
+    else
+      overflow |= __builtin_mul_overflow(n, size, &n);
   }
   if (empty) return 0;
   std::int64_t bytes = 0;
   overflow |= __builtin_mul_overflow(n, static_cast<std::int64_t>(item_size), &bytes);
-  if (overflow) fail(ErrorKind::value, operation, "shape ", shape, " has more bytes than fit in 64 bits");
+  if (overflow)
+    fail(ErrorKind::value, operation, "shape ", shape, " has more bytes than fit in 64 bits");
   return n;
 }
 
@@ -31,8 +35,8 @@ Shape broadcast(const Shape& a, const Shape& b, std::string_view operation) {
   for (int i = 1; i <= rank; ++i) {
     const auto p = i <= a.rank() ? a[a.rank() - i] : 1, q = i <= b.rank() ? b[b.rank() - i] : 1;
     if (p != q && p != 1 && q != 1) {
-      fail(ErrorKind::value, operation, "shapes ", a, " and ", b, " do not broadcast: dimension -", i, " is ", p,
-           " and ", q, ", expected equal sizes or a 1");
+      fail(ErrorKind::value, operation, "shapes ", a, " and ", b, " do not broadcast: dimension -",
+           i, " is ", p, " and ", q, ", expected equal sizes or a 1");
     }
     out[rank - i] = p == 1 ? q : p;
   }
@@ -51,8 +55,8 @@ Shape broadcast_strides(const Shape& shape, const Shape& strides, const Shape& t
 int normalize_axis(std::int64_t axis, int rank, std::string_view operation) {
   const int n = std::max(rank, 1);
   if (axis < -n || axis >= n) {
-    fail(ErrorKind::index, operation, "axis ", axis, " is out of range for ", rank, " dimensions, expected ", -n, " to ",
-         n - 1);
+    fail(ErrorKind::index, operation, "axis ", axis, " is out of range for ", rank,
+         " dimensions, expected ", -n, " to ", n - 1);
   }
   return static_cast<int>(axis < 0 ? axis + n : axis);
 }

@@ -91,8 +91,8 @@ constexpr bool is_contiguous(const Shape& shape, const Shape& strides) {
   return contiguous;
 }
 
-// Number of elements, after checking that no size is negative and that elements times item_size fit int64.
-// Throws ValueError naming `operation` and the shape.
+// Number of elements, after checking that no size is negative and that elements times item_size fit
+// int64. Throws ValueError naming `operation` and the shape.
 std::int64_t checked_numel(const Shape& shape, std::size_t item_size, std::string_view operation);
 
 // NumPy's rule; throws ValueError "add: shapes [2, 3] and [4] do not broadcast: ...".

@@ -15,6 +15,8 @@ struct Frame {
 inline thread_local const Frame* current_frame = nullptr;
 
 // The dotted path of the innermost scope, or empty.
-inline std::string where() { return current_frame ? current_frame->path(current_frame) : std::string(); }
+inline std::string where() {
+  return current_frame ? current_frame->path(current_frame) : std::string();
+}
 
 }  // namespace lg

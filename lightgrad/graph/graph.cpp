@@ -24,17 +24,20 @@ struct Family {
   const char* colour;
 };
 constexpr Family pointwise_family{"pointwise", "#dcedc8"}, view_family{"view", "#eceff1"},
-    reduction_family{"reduction", "#fff9c4"}, heavy_family{"kernel", "#ffe0b2"}, function_family{"function", "#e1bee7"},
-    leaf_family{"leaf", "#bbdefb"};
+    reduction_family{"reduction", "#fff9c4"}, heavy_family{"kernel", "#ffe0b2"},
+    function_family{"function", "#e1bee7"}, leaf_family{"leaf", "#bbdefb"};
 
 const std::map<std::string_view, Family>& families() {
   static const auto map = [] {
     std::map<std::string_view, Family> m;
     AllOps::each([&]<class Op>() {
       Family f = heavy_family;
-      if constexpr (Op::pointwise) f = pointwise_family;
-      else if constexpr (requires { Op::view; }) f = view_family;
-      else if constexpr (requires(Op op) { op.keepdim; }) f = reduction_family;
+      if constexpr (Op::pointwise)
+        f = pointwise_family;
+      else if constexpr (requires { Op::view; })
+        f = view_family;
+      else if constexpr (requires(Op op) { op.keepdim; })
+        f = reduction_family;
       m.emplace(Op::info.name, f);
     });
     return m;
@@ -78,8 +81,9 @@ struct Box {
   void print(std::string& out, const std::string& indent, int& serial) const {
     for (const auto& l : lines) out += indent + l + "\n";
     for (const auto& name : order) {
-      out += text(indent, "subgraph cluster_", serial++, " {\n", indent, "  label=\"", escaped(name),
-                  "\"; style=\"rounded\"; color=\"#90a4ae\"; fontcolor=\"#455a64\";\n");
+      out +=
+          text(indent, "subgraph cluster_", serial++, " {\n", indent, "  label=\"", escaped(name),
+               "\"; style=\"rounded\"; color=\"#90a4ae\"; fontcolor=\"#455a64\";\n");
       inner.at(name).print(out, indent + "  ", serial);
       out += indent + "}\n";
     }
@@ -100,7 +104,8 @@ std::string common_path(const std::string& a, const std::string& b) {
 
 std::string to_dot(const Tensor& output, const DotOptions& options) {
   if (!output.defined() || !output.requires_grad() || !output.node()) {
-    fail(ErrorKind::value, "to_dot", "the tensor has no graph: nothing that requires a gradient was part of its computation");
+    fail(ErrorKind::value, "to_dot",
+         "the tensor has no graph: nothing that requires a gradient was part of its computation");
   }
   std::vector<Node*> nodes{output.node().get()};
   std::unordered_map<Node*, std::size_t> id{{nodes[0], 0}};
@@ -132,28 +137,37 @@ std::string to_dot(const Tensor& output, const DotOptions& options) {
     std::string label(n->name());
     if (n->n_edges == 0) {
       auto it = options.names.find(n->tensor);
-      label = (it == options.names.end() ? "" : it->second + "\\n") + sizes(n->output_shape(), n->output_dtype());
+      label = (it == options.names.end() ? "" : it->second + "\\n") +
+              sizes(n->output_shape(), n->output_dtype());
     }
     Box& box = root.at(n->n_edges == 0 ? path[n] : n->module_path ? *n->module_path : "");
-    box.lines.push_back(text("n", i, " [label=\"", n->n_edges == 0 ? label : escaped(label), "\", fillcolor=\"", f.colour,
+    box.lines.push_back(text("n", i, " [label=\"", n->n_edges == 0 ? label : escaped(label),
+                             "\", fillcolor=\"", f.colour,
                              n->n_edges == 0 ? "\", shape=box];" : "\"];"));
     for (int e = 0; e < n->n_edges; ++e) {
       Node* m = n->edges[e].get();
       if (!m || !id.contains(m)) continue;
       arrows += text("  n", id[m], " -> n", i);
-      if (m->n_edges > 0) arrows += text(" [label=\"", sizes(m->output_shape(), m->output_dtype()), "\"]");
+      if (m->n_edges > 0)
+        arrows += text(" [label=\"", sizes(m->output_shape(), m->output_dtype()), "\"]");
       arrows += ";\n";
     }
   }
-  std::string out = "digraph lightgrad {\n  rankdir=BT; newrank=true; nodesep=0.25; ranksep=0.35;\n";
-  if (!options.title.empty()) out += text("  label=\"", escaped(options.title), "\"; labelloc=t; fontsize=18;\n");
-  out += "  graph [fontname=\"Helvetica\", fontsize=12];\n"
-         "  node [fontname=\"Helvetica\", fontsize=11, shape=ellipse, style=\"filled\", color=\"#607d8b\", margin=\"0.08,0.04\"];\n"
-         "  edge [fontname=\"Helvetica\", fontsize=9, color=\"#607d8b\", fontcolor=\"#546e7a\", arrowsize=0.6];\n";
+  std::string out =
+      "digraph lightgrad {\n  rankdir=BT; newrank=true; nodesep=0.25; ranksep=0.35;\n";
+  if (!options.title.empty())
+    out += text("  label=\"", escaped(options.title), "\"; labelloc=t; fontsize=18;\n");
+  out +=
+      "  graph [fontname=\"Helvetica\", fontsize=12];\n"
+      "  node [fontname=\"Helvetica\", fontsize=11, shape=ellipse, style=\"filled\", "
+      "color=\"#607d8b\", margin=\"0.08,0.04\"];\n"
+      "  edge [fontname=\"Helvetica\", fontsize=9, color=\"#607d8b\", fontcolor=\"#546e7a\", "
+      "arrowsize=0.6];\n";
   int serial = 0;
   root.print(out, "  ", serial);
   out += arrows;
-  out += text("  result [label=\"", sizes(output.shape(), output.dtype()), "\", shape=plaintext, style=\"\"];\n  n0 -> result;\n}\n");
+  out += text("  result [label=\"", sizes(output.shape(), output.dtype()),
+              "\", shape=plaintext, style=\"\"];\n  n0 -> result;\n}\n");
   return out;
 }
 
@@ -180,9 +194,11 @@ void save_svg(const Tensor& output, const std::string& path, const DotOptions& o
   char* arguments[] = {program, format, source, to.data(), nullptr};
   pid_t child = 0;
   int status = 1;
-  if (posix_spawnp(&child, program, nullptr, nullptr, arguments, environ) != 0 || waitpid(child, &status, 0) != child ||
-      status != 0) {
-    fail(ErrorKind::runtime, "save_svg", "Graphviz's program `dot` did not draw the graph; install the package graphviz, or use to_dot");
+  if (posix_spawnp(&child, program, nullptr, nullptr, arguments, environ) != 0 ||
+      waitpid(child, &status, 0) != child || status != 0) {
+    fail(ErrorKind::runtime, "save_svg",
+         "Graphviz's program `dot` did not draw the graph; install the package graphviz, or use "
+         "to_dot");
   }
   AtomicFile svg(path, "save_svg");
   svg.write(read_file(drawn, "save_svg"));

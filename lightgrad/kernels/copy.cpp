@@ -8,7 +8,8 @@ namespace lg::kernels {
 namespace {
 
 template <class To, class From>
-void run(To* to, std::int64_t to_stride, const From* from, std::int64_t from_stride, std::int64_t n) {
+void run(To* to, std::int64_t to_stride, const From* from, std::int64_t from_stride,
+         std::int64_t n) {
   if (to_stride == 1 && from_stride == 1) {
     if constexpr (std::is_same_v<To, From>) {
       std::memcpy(to, from, static_cast<std::size_t>(n) * sizeof(To));
@@ -42,10 +43,12 @@ void copy(const Copy& c) {
   const bool along = loop.inner_stride(1) == 1 || loop.inner_stride(1) == 0;
   const auto to_size = static_cast<std::int64_t>(size_of(c.to_type));
   const auto from_size = static_cast<std::int64_t>(size_of(c.from_type));
-  // Across the grain: 128 rows of a cache line each are 8 KiB, which stays in L1 until the line is used up.
+  // Across the grain: 128 rows of a cache line each are 8 KiB, which stays in L1 until the line is
+  // used up.
   for_each_run(loop, along ? chunk : 128, chunk, [&](const std::int64_t* offset, std::int64_t n) {
-    convert_run(c.to_type, static_cast<char*>(c.to) + offset[0] * to_size, loop.inner_stride(0), c.from_type,
-                static_cast<const char*>(c.from) + offset[1] * from_size, loop.inner_stride(1), n);
+    convert_run(c.to_type, static_cast<char*>(c.to) + offset[0] * to_size, loop.inner_stride(0),
+                c.from_type, static_cast<const char*>(c.from) + offset[1] * from_size,
+                loop.inner_stride(1), n);
   });
 }
 

@@ -1,4 +1,5 @@
-// copy.h: moving elements: any dtype to any dtype, any strides. Under every copy, cast and staged operand.
+// copy.h: moving elements: any dtype to any dtype, any strides. Under every copy, cast and staged
+// operand.
 #pragma once
 
 #include <cstdint>

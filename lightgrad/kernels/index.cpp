@@ -1,5 +1,6 @@
-// index.cpp: indexed moves and sums walk lines: all coordinates but dim and the innermost are fixed on a line, and
-// no two lines meet in dst, so that lines, or columns of a line, can go to different threads.
+// index.cpp: indexed moves and sums walk lines: all coordinates but dim and the innermost are fixed
+// on a line, and no two lines meet in dst, so that lines, or columns of a line, can go to different
+// threads.
 #include "lightgrad/kernels/index.h"
 
 #include <algorithm>
@@ -16,8 +17,7 @@ namespace {
 constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 // f gets a value of the unsigned type of item_size bytes.
-template <class F>
-void visit_size(std::size_t item_size, F f) {
+template <class F> void visit_size(std::size_t item_size, F f) {
   switch (item_size) {
     case 1: return f(std::uint8_t{});
     case 2: return f(std::uint16_t{});
@@ -26,8 +26,7 @@ void visit_size(std::size_t item_size, F f) {
   }
 }
 
-template <class T>
-void add(T& to, T v) {
+template <class T> void add(T& to, T v) {
   if constexpr (std::is_integral_v<T>) {
     to = static_cast<T>(static_cast<std::uint64_t>(to) + static_cast<std::uint64_t>(v));
   } else {
@@ -35,12 +34,14 @@ void add(T& to, T v) {
   }
 }
 
-// The index tensor, as the walk sees it: lines of n positions along dim, each with `width` columns along the last
-// dimension (1 if that is dim). Operands: 0 the index, 1 the tensor that it points into, 2 the other one.
+// The index tensor, as the walk sees it: lines of n positions along dim, each with `width` columns
+// along the last dimension (1 if that is dim). Operands: 0 the index, 1 the tensor that it points
+// into, 2 the other one.
 struct Lines {
   std::int64_t lines = 1, n = 1, width = 1;
-  std::int64_t along[3] = {}, across[3] = {};  // strides of the two; along[1] is that of one index step
-  Shape size, stride[3];                       // of the dimensions in between and before, which number the lines
+  std::int64_t along[3] = {},
+               across[3] = {};  // strides of the two; along[1] is that of one index step
+  Shape size, stride[3];        // of the dimensions in between and before, which number the lines
 
   Lines(const Shape& shape, int dim, const Shape& indexed, const Shape& other) {
     const Shape index = contiguous_strides(shape);
@@ -86,12 +87,15 @@ class LineCursor {
   Shape position_;
 };
 
-// visit(offset in indexed, offset in other) for positions [n_begin, n_end) of a line and some of its columns.
+// visit(offset in indexed, offset in other) for positions [n_begin, n_end) of a line and some of
+// its columns.
 template <class Visit>
-void walk_line(const Lines& all, const std::int64_t* offset, const std::int64_t* index, std::int64_t n_begin,
-               std::int64_t n_end, std::int64_t column, std::int64_t columns, Visit visit) {
+void walk_line(const Lines& all, const std::int64_t* offset, const std::int64_t* index,
+               std::int64_t n_begin, std::int64_t n_end, std::int64_t column, std::int64_t columns,
+               Visit visit) {
   for (std::int64_t i = n_begin; i < n_end; ++i) {
-    const std::int64_t* at = index + offset[0] + i * all.along[0] + column;  // the index is contiguous
+    const std::int64_t* at =
+        index + offset[0] + i * all.along[0] + column;  // the index is contiguous
     const std::int64_t indexed = offset[1] + column * all.across[1];
     const std::int64_t other = offset[2] + i * all.along[2] + column * all.across[2];
     for (std::int64_t j = 0; j < columns; ++j) {
@@ -100,27 +104,32 @@ void walk_line(const Lines& all, const std::int64_t* offset, const std::int64_t*
   }
 }
 
-// Every line in pieces of positions (for reads) or of columns (for writes, whose order along dim must stay).
+// Every line in pieces of positions (for reads) or of columns (for writes, whose order along dim
+// must stay).
 template <class Visit>
 void walk(const Lines& all, const std::int64_t* index, bool cut_columns, Visit visit) {
   if (all.empty()) return;
   constexpr std::int64_t kPiece = 16384;
-  const std::int64_t step_n = cut_columns ? all.n : std::clamp<std::int64_t>(kPiece / all.width, 1, all.n);
+  const std::int64_t step_n =
+      cut_columns ? all.n : std::clamp<std::int64_t>(kPiece / all.width, 1, all.n);
   // At least a cache line of columns to each thread: they write side by side.
   const std::int64_t step_width =
       cut_columns ? std::min(all.width, std::max<std::int64_t>(64, kPiece / all.n)) : all.width;
-  const std::int64_t pieces_n = ceil_div(all.n, step_n), pieces_width = ceil_div(all.width, step_width);
+  const std::int64_t pieces_n = ceil_div(all.n, step_n),
+                     pieces_width = ceil_div(all.width, step_width);
   const std::int64_t pieces = pieces_n * pieces_width;
-  parallel_for(all.lines * pieces, row_grain(step_n * step_width), [&](std::int64_t first, std::int64_t last) {
-    LineCursor cursor(all, first / pieces);
-    for (std::int64_t unit = first; unit < last; ++unit) {
-      const std::int64_t piece = unit % pieces;
-      const std::int64_t begin = piece / pieces_width * step_n, column = piece % pieces_width * step_width;
-      walk_line(all, cursor.offset, index, begin, std::min(begin + step_n, all.n), column,
-                std::min(step_width, all.width - column), visit);
-      if (piece == pieces - 1) cursor.next();
-    }
-  });
+  parallel_for(all.lines * pieces, row_grain(step_n * step_width),
+               [&](std::int64_t first, std::int64_t last) {
+                 LineCursor cursor(all, first / pieces);
+                 for (std::int64_t unit = first; unit < last; ++unit) {
+                   const std::int64_t piece = unit % pieces;
+                   const std::int64_t begin = piece / pieces_width * step_n,
+                                      column = piece % pieces_width * step_width;
+                   walk_line(all, cursor.offset, index, begin, std::min(begin + step_n, all.n),
+                             column, std::min(step_width, all.width - column), visit);
+                   if (piece == pieces - 1) cursor.next();
+                 }
+               });
 }
 
 constexpr std::int64_t kFlags = 65536;  // bools of one chunk
@@ -144,20 +153,24 @@ std::int64_t check_indices(const std::int64_t* index, std::int64_t count, std::i
   if (count <= kChunk) return first_bad(0, count);
   const std::int64_t chunks = ceil_div(count, kChunk);
   const Scratch<std::int64_t> bad(chunks);
-  parallel_chunks(chunks, [&](std::int64_t c) { bad[c] = first_bad(c * kChunk, std::min(count, (c + 1) * kChunk)); });
+  parallel_chunks(chunks, [&](std::int64_t c) {
+    bad[c] = first_bad(c * kChunk, std::min(count, (c + 1) * kChunk));
+  });
   for (std::int64_t c = 0; c < chunks; ++c) {
     if (bad[c] >= 0) return bad[c];
   }
   return -1;
 }
 
-void wrap_negative(const std::int64_t* index, std::int64_t count, std::int64_t size, std::int64_t* out) {
+void wrap_negative(const std::int64_t* index, std::int64_t count, std::int64_t size,
+                   std::int64_t* out) {
   parallel_for(count, 65536, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) out[i] = index[i] + (index[i] < 0 ? size : 0);
   });
 }
 
-void gather(const Gather& g, std::size_t item_size, const void* x, const std::int64_t* index, void* out) {
+void gather(const Gather& g, std::size_t item_size, const void* x, const std::int64_t* index,
+            void* out) {
   visit_size(item_size, [&](auto unit) {
     using U = decltype(unit);
     const U* from = static_cast<const U*>(x);
@@ -167,7 +180,8 @@ void gather(const Gather& g, std::size_t item_size, const void* x, const std::in
   });
 }
 
-void scatter(const Scatter& s, std::size_t item_size, void* dst, const std::int64_t* index, const void* src) {
+void scatter(const Scatter& s, std::size_t item_size, void* dst, const std::int64_t* index,
+             const void* src) {
   visit_size(item_size, [&](auto unit) {
     using U = decltype(unit);
     const U* from = static_cast<const U*>(src);
@@ -183,8 +197,8 @@ void scatter_add(const Scatter& s, T* dst, const std::int64_t* index, const T* s
        [=](std::int64_t indexed, std::int64_t other) { add(dst[indexed], src[other]); });
 }
 
-void index_select(std::size_t item_size, const void* x, const std::int64_t* index, void* out, std::int64_t outer,
-                  std::int64_t n, std::int64_t m, std::int64_t inner) {
+void index_select(std::size_t item_size, const void* x, const std::int64_t* index, void* out,
+                  std::int64_t outer, std::int64_t n, std::int64_t m, std::int64_t inner) {
   if (inner == 1) {
     visit_size(item_size, [&](auto unit) {
       using U = decltype(unit);
@@ -199,26 +213,30 @@ void index_select(std::size_t item_size, const void* x, const std::int64_t* inde
     return;
   }
   const std::int64_t row = inner * static_cast<std::int64_t>(item_size);
-  const std::int64_t piece = std::min<std::int64_t>(row, 65536), pieces = row == 0 ? 0 : ceil_div(row, piece);
-  parallel_for(outer * m * pieces, row_grain(piece / 4), [&](std::int64_t first, std::int64_t last) {
-    for (std::int64_t unit = first; unit < last; ++unit) {
-      const std::int64_t to = unit / pieces, begin = unit % pieces * piece;
-      std::memcpy(static_cast<char*>(out) + to * row + begin,
-                  static_cast<const char*>(x) + (to / m * n + index[to % m]) * row + begin,
-                  static_cast<std::size_t>(std::min(piece, row - begin)));
-    }
-  });
+  const std::int64_t piece = std::min<std::int64_t>(row, 65536),
+                     pieces = row == 0 ? 0 : ceil_div(row, piece);
+  parallel_for(
+      outer * m * pieces, row_grain(piece / 4), [&](std::int64_t first, std::int64_t last) {
+        for (std::int64_t unit = first; unit < last; ++unit) {
+          const std::int64_t to = unit / pieces, begin = unit % pieces * piece;
+          std::memcpy(static_cast<char*>(out) + to * row + begin,
+                      static_cast<const char*>(x) + (to / m * n + index[to % m]) * row + begin,
+                      static_cast<std::size_t>(std::min(piece, row - begin)));
+        }
+      });
 }
 
 template <class T>
-void index_add(T* dst, const std::int64_t* index, const T* src, std::int64_t outer, std::int64_t n, std::int64_t m,
-               std::int64_t inner) {
+void index_add(T* dst, const std::int64_t* index, const T* src, std::int64_t outer, std::int64_t n,
+               std::int64_t m, std::int64_t inner) {
   if (outer == 0 || m == 0 || inner == 0) return;
   // Columns are cut, never the order of the indices.
-  const std::int64_t width = std::min(inner, std::max<std::int64_t>(64, 16384 / m)), strips = ceil_div(inner, width);
+  const std::int64_t width = std::min(inner, std::max<std::int64_t>(64, 16384 / m)),
+                     strips = ceil_div(inner, width);
   parallel_for(outer * strips, row_grain(m * width), [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t unit = first; unit < last; ++unit) {
-      const std::int64_t o = unit / strips, column = unit % strips * width, columns = std::min(width, inner - column);
+      const std::int64_t o = unit / strips, column = unit % strips * width,
+                         columns = std::min(width, inner - column);
       for (std::int64_t i = 0; i < m; ++i) {
         T* to = dst + (o * n + index[i]) * inner + column;
         const T* from = src + (o * m + i) * inner + column;
@@ -265,9 +283,10 @@ void nonzero(const bool* x, const Shape& shape, std::int64_t* out) {
   });
 }
 
-#define LIGHTGRAD_INSTANTIATE(T)                                                                            \
-  template void scatter_add(const Scatter&, T*, const std::int64_t*, const T*);                             \
-  template void index_add(T*, const std::int64_t*, const T*, std::int64_t, std::int64_t, std::int64_t, std::int64_t);
+#define LIGHTGRAD_INSTANTIATE(T)                                                         \
+  template void scatter_add(const Scatter&, T*, const std::int64_t*, const T*);          \
+  template void index_add(T*, const std::int64_t*, const T*, std::int64_t, std::int64_t, \
+                          std::int64_t, std::int64_t);
 LIGHTGRAD_INSTANTIATE(float)
 LIGHTGRAD_INSTANTIATE(double)
 LIGHTGRAD_INSTANTIATE(std::int64_t)

@@ -1,5 +1,6 @@
-// loop.h: the walk over strided operands that pointwise kernels and copies share. Dimensions are ordered and
-// merged so that the inner run is as long as it can be, then cut into units by shape alone.
+// loop.h: the walk over strided operands that pointwise kernels and copies share. Dimensions are
+// ordered and merged so that the inner run is as long as it can be, then cut into units by shape
+// alone.
 #pragma once
 
 #include <algorithm>
@@ -16,8 +17,8 @@ inline constexpr int max_operands = 6;
 
 struct StridedLoop {
   int operands = 0;
-  Shape size;                    // outermost first; the last one is the inner run
-  Shape stride[max_operands];    // in elements, per operand
+  Shape size;                  // outermost first; the last one is the inner run
+  Shape stride[max_operands];  // in elements, per operand
 
   std::int64_t inner() const { return size.back(); }
   std::int64_t inner_stride(int operand) const { return stride[operand].back(); }
@@ -31,7 +32,8 @@ inline StridedLoop make_loop(const Shape& shape, std::span<const Shape> strides)
   for (int i = 0; i < shape.rank(); ++i) {  // insertion: at most 8, mostly in order already
     if (shape[i] == 1) continue;
     int at = rank++;
-    for (; at > 0 && std::abs(strides[0][order[at - 1]]) < std::abs(strides[0][i]); --at) order[at] = order[at - 1];
+    for (; at > 0 && std::abs(strides[0][order[at - 1]]) < std::abs(strides[0][i]); --at)
+      order[at] = order[at - 1];
     order[at] = i;
   }
   for (int k = 0; k < rank; ++k) {
@@ -55,9 +57,9 @@ inline StridedLoop make_loop(const Shape& shape, std::span<const Shape> strides)
   return loop;
 }
 
-// Calls run(offsets, n) for inner runs of at most `segment` elements; offsets[o] is in elements. Segments are
-// the outer order, so that an operand whose inner stride is long uses each cache line it touched again in the
-// next row while it is still near. `chunk` elements are one parallel piece.
+// Calls run(offsets, n) for inner runs of at most `segment` elements; offsets[o] is in elements.
+// Segments are the outer order, so that an operand whose inner stride is long uses each cache line
+// it touched again in the next row while it is still near. `chunk` elements are one parallel piece.
 template <class F>
 void for_each_run(const StridedLoop& loop, std::int64_t segment, std::int64_t chunk, F&& run) {
   const int outer_rank = loop.size.rank() - 1;
@@ -71,7 +73,8 @@ void for_each_run(const StridedLoop& loop, std::int64_t segment, std::int64_t ch
   const std::int64_t row_chunks = (rows + rows_per_chunk - 1) / rows_per_chunk;
   parallel_chunks(segments * row_chunks, [&](std::int64_t c) {
     const std::int64_t first = c / row_chunks * segment, n = std::min(segment, inner - first);
-    const std::int64_t begin = c % row_chunks * rows_per_chunk, end = std::min(rows, begin + rows_per_chunk);
+    const std::int64_t begin = c % row_chunks * rows_per_chunk,
+                       end = std::min(rows, begin + rows_per_chunk);
     std::int64_t index[max_rank], offset[max_operands];
     for (int o = 0; o < loop.operands; ++o) offset[o] = first * loop.inner_stride(o);
     std::int64_t rest = begin;

@@ -11,7 +11,8 @@ constexpr std::int64_t tile = 256, chunk = 1 << 14;
 struct Plan {
   const Pointwise& p;
   StridedLoop loop;
-  unsigned staged = 0, scalars = 0;  // bit 0 of staged: the output; bit i + 1: input i. scalars: bit i: input i
+  unsigned staged = 0,
+           scalars = 0;  // bit 0 of staged: the output; bit i + 1: input i. scalars: bit i: input i
   bool missing[max_operands] = {};
 };
 
@@ -34,7 +35,8 @@ void run_staged(const Plan& plan, const std::int64_t* offset, std::int64_t n) {
         continue;
       }
       if (step != 0 || done == 0) {
-        convert_run(p.compute, tiles[i + 1], 1, p.in[i].dtype, from, step, plan.scalars >> i & 1 ? 1 : m);
+        convert_run(p.compute, tiles[i + 1], 1, p.in[i].dtype, from, step,
+                    plan.scalars >> i & 1 ? 1 : m);
       }
       in[i] = tiles[i + 1];
     }
@@ -69,17 +71,20 @@ void pointwise(const Pointwise& p) {
     if (p.in[i].dtype != p.compute || step > 1 || step < 0) plan.staged |= 2u << i;
     across |= step > 1 || step < 0;
   }
-  // Across the grain: short segments, so that the cache lines touched are still near in the next row.
-  for_each_run(plan.loop, across ? 128 : chunk, chunk, [&](const std::int64_t* offset, std::int64_t n) {
-    if (plan.staged) return run_staged(plan, offset, n);
-    const void* in[max_operands] = {};
-    for (int i = 0; i < p.inputs; ++i) in[i] = plan.missing[i] ? nullptr : at(p.in[i], offset[i + 1]);
-    p.row(at(p.out, offset[0]), in, plan.scalars, n, p.attributes);
-  });
+  // Across the grain: short segments, so that the cache lines touched are still near in the next
+  // row.
+  for_each_run(plan.loop, across ? 128 : chunk, chunk,
+               [&](const std::int64_t* offset, std::int64_t n) {
+                 if (plan.staged) return run_staged(plan, offset, n);
+                 const void* in[max_operands] = {};
+                 for (int i = 0; i < p.inputs; ++i)
+                   in[i] = plan.missing[i] ? nullptr : at(p.in[i], offset[i + 1]);
+                 p.row(at(p.out, offset[0]), in, plan.scalars, n, p.attributes);
+               });
 }
 
-void pointwise_plain(Row row, void* out, const void* const* in, int inputs, unsigned scalars, std::int64_t n,
-                     std::size_t item_size, const double* attributes) {
+void pointwise_plain(Row row, void* out, const void* const* in, int inputs, unsigned scalars,
+                     std::int64_t n, std::size_t item_size, const double* attributes) {
   if (n <= chunk) {
     if (n > 0) row(out, in, scalars, n, attributes);
     return;

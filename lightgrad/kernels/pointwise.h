@@ -1,6 +1,7 @@
-// pointwise.h: how an element-by-element kernel is called. A row kernel sees contiguous runs of one compute type
-// (float, double or int64), or single values to repeat, and nothing else; the driver here brings everything to that
-// form: strided operands and other dtypes pass through small tiles on the stack.
+// pointwise.h: how an element-by-element kernel is called. A row kernel sees contiguous runs of one
+// compute type (float, double or int64), or single values to repeat, and nothing else; the driver
+// here brings everything to that form: strided operands and other dtypes pass through small tiles
+// on the stack.
 #pragma once
 
 #include <array>
@@ -11,9 +12,10 @@
 
 namespace lg::kernels {
 
-// out[i] = f(in[0][i], in[1][i], ...). Bit o of `scalars`: in[o] points to one value for the whole run. A null in[o]
-// is not read.
-using Row = void (*)(void* out, const void* const* in, unsigned scalars, std::int64_t n, const double* attributes);
+// out[i] = f(in[0][i], in[1][i], ...). Bit o of `scalars`: in[o] points to one value for the whole
+// run. A null in[o] is not read.
+using Row = void (*)(void* out, const void* const* in, unsigned scalars, std::int64_t n,
+                     const double* attributes);
 
 // What one operation brings: its forward, and the gradient formula of each input as one pass over
 // (g, inputs..., output). Compute types: 0 float, 1 double, 2 int64.
@@ -31,18 +33,20 @@ struct Operand {
 struct Pointwise {
   Shape shape;
   int inputs;
-  DType compute;              // float32, float64 or int64
+  DType compute;  // float32, float64 or int64
   Row row;
-  const double* attributes;   // the operation's data members, as numbers
+  const double* attributes;           // the operation's data members, as numbers
   Operand out, in[max_operands - 1];  // an input without data is not read
 };
 void pointwise(const Pointwise& p);
-// The same when every operand is contiguous, of size n and of the compute type already, or one value of it (scalars).
-void pointwise_plain(Row row, void* out, const void* const* in, int inputs, unsigned scalars, std::int64_t n,
-                     std::size_t item_size, const double* attributes);
+// The same when every operand is contiguous, of size n and of the compute type already, or one
+// value of it (scalars).
+void pointwise_plain(Row row, void* out, const void* const* in, int inputs, unsigned scalars,
+                     std::int64_t n, std::size_t item_size, const double* attributes);
 
-// Every pointwise operation's rows, for the best instruction set of this machine, in the order of the operation
-// table. Defined where the operation blocks are read (lightgrad/ops/pointwise_rows.cpp): kernels do not know them.
+// Every pointwise operation's rows, for the best instruction set of this machine, in the order of
+// the operation table. Defined where the operation blocks are read
+// (lightgrad/ops/pointwise_rows.cpp): kernels do not know them.
 const PointwiseRows& pointwise_rows(int operation);
 
 }  // namespace lg::kernels

@@ -1,5 +1,6 @@
-// reduce.cpp: sum, max and min fold whole vectors, along rows or row upon row; the other reductions are plain code
-// over runs, which a driver cuts from rows or, for inner > 1, gathers by tiles of columns.
+// reduce.cpp: sum, max and min fold whole vectors, along rows or row upon row; the other reductions
+// are plain code over runs, which a driver cuts from rows or, for inner > 1, gathers by tiles of
+// columns.
 #include "lightgrad/kernels/reduce.h"
 
 #include <algorithm>
@@ -26,18 +27,14 @@ namespace lg::kernels {
 template <class T>
 using Wide = std::conditional_t<std::is_floating_point_v<T>, double, std::uint64_t>;
 
-template <class T>
-constexpr bool is_nan(T v) {
+template <class T> constexpr bool is_nan(T v) {
   return v != v;  // false for integers
 }
 
 struct SumFold {
-  template <class T>
-  using Partial = Wide<T>;
-  template <class T>
-  static constexpr T start = T(0);
-  template <class A>
-  static A join(A a, A b) {
+  template <class T> using Partial = Wide<T>;
+  template <class T> static constexpr T start = T(0);
+  template <class A> static A join(A a, A b) {
     if constexpr (std::is_same_v<A, std::int64_t>) {
       return static_cast<A>(static_cast<std::uint64_t>(a) + static_cast<std::uint64_t>(b));
     } else {
@@ -45,41 +42,36 @@ struct SumFold {
     }
   }
 };
-template <bool kLargest>
-struct ExtremeFold {
+template <bool kLargest> struct ExtremeFold {
+  template <class T> using Partial = T;
   template <class T>
-  using Partial = T;
-  template <class T>
-  static constexpr T start = std::is_floating_point_v<T> ? (kLargest ? -1 : 1) * std::numeric_limits<T>::infinity()
-                             : kLargest                  ? std::numeric_limits<T>::min()
-                                                         : std::numeric_limits<T>::max();
-  template <class T>
-  static bool better(T b, T a) {  // b takes the place of a: the first NaN stays
+  static constexpr T start = std::is_floating_point_v<T>
+                                 ? (kLargest ? -1 : 1) * std::numeric_limits<T>::infinity()
+                             : kLargest ? std::numeric_limits<T>::min()
+                                        : std::numeric_limits<T>::max();
+  template <class T> static bool better(T b, T a) {  // b takes the place of a: the first NaN stays
     return (kLargest ? b > a : b < a) || (is_nan(b) && !is_nan(a));
   }
-  template <class T>
-  static T join(T a, T b) {
-    return better(b, a) ? b : a;
-  }
+  template <class T> static T join(T a, T b) { return better(b, a) ? b : a; }
 };
 
-template <class T, class Partial>
-struct FoldKernel {
+template <class T, class Partial> struct FoldKernel {
   Partial (*run)(const T* x, std::int64_t n);
   void (*rows)(const T* x, T* y, std::int64_t rows, std::int64_t n);  // y[r] folds x[r, :]
   // y[j] folds x[:, j] for j < width; rows > 0 of x are `stride` apart.
   void (*columns)(const T* x, std::int64_t rows, std::int64_t stride, std::int64_t width, T* y);
 };
-template <class T>
-struct FoldKernels {
+template <class T> struct FoldKernels {
   FoldKernel<T, Wide<T>> sum;
   FoldKernel<T, T> max, min;
 
-  template <class Fold>
-  const auto& get() const {
-    if constexpr (std::is_same_v<Fold, SumFold>) return sum;
-    else if constexpr (std::is_same_v<Fold, ExtremeFold<true>>) return max;
-    else return min;
+  template <class Fold> const auto& get() const {
+    if constexpr (std::is_same_v<Fold, SumFold>)
+      return sum;
+    else if constexpr (std::is_same_v<Fold, ExtremeFold<true>>)
+      return max;
+    else
+      return min;
   }
 };
 }  // namespace lg::kernels
@@ -90,28 +82,31 @@ namespace lg::kernels {
 namespace HWY_NAMESPACE {
 namespace {
 
-template <class Fold, class D, class V = hn::Vec<D>>
-HWY_INLINE V Join(D, V a, V b) {
+template <class Fold, class D, class V = hn::Vec<D>> HWY_INLINE V Join(D, V a, V b) {
   using T = hn::TFromD<D>;
   if constexpr (std::is_same_v<Fold, SumFold>) {
     return hn::Add(a, b);
   } else {
     const auto better = std::is_same_v<Fold, ExtremeFold<true>> ? hn::Gt(b, a) : hn::Lt(b, a);
-    // Max and Min of the hardware lose a NaN on one side: take every NaN, and nothing is better than one.
-    if constexpr (std::is_floating_point_v<T>) return hn::IfThenElse(hn::Or(better, hn::IsNaN(b)), b, a);
-    else return hn::IfThenElse(better, b, a);
+    // Max and Min of the hardware lose a NaN on one side: take every NaN, and nothing is better
+    // than one.
+    if constexpr (std::is_floating_point_v<T>)
+      return hn::IfThenElse(hn::Or(better, hn::IsNaN(b)), b, a);
+    else
+      return hn::IfThenElse(better, b, a);
   }
 }
 
-template <class Fold, class D, class T = hn::TFromD<D>>
-HWY_INLINE T JoinLanes(D d, hn::Vec<D> v) {
+template <class Fold, class D, class T = hn::TFromD<D>> HWY_INLINE T JoinLanes(D d, hn::Vec<D> v) {
   if constexpr (std::is_same_v<Fold, SumFold>) {
     return hn::GetLane(hn::SumOfLanes(d, v));
   } else {
     if constexpr (std::is_floating_point_v<T>) {
       if (hn::AllFalse(d, hn::IsNaN(v))) {
-        if constexpr (std::is_same_v<Fold, ExtremeFold<true>>) return hn::GetLane(hn::MaxOfLanes(d, v));
-        else return hn::GetLane(hn::MinOfLanes(d, v));
+        if constexpr (std::is_same_v<Fold, ExtremeFold<true>>)
+          return hn::GetLane(hn::MaxOfLanes(d, v));
+        else
+          return hn::GetLane(hn::MinOfLanes(d, v));
       }
     }
     HWY_ALIGN T lane[hn::MaxLanes(d)];
@@ -122,17 +117,18 @@ HWY_INLINE T JoinLanes(D d, hn::Vec<D> v) {
   }
 }
 
-// 16 to 512 lanes of partial sums in flight: each adds up at most 512 / 16 values in T before it goes to double.
+// 16 to 512 lanes of partial sums in flight: each adds up at most 512 / 16 values in T before it
+// goes to double.
 constexpr std::int64_t kBlock = 512;
 
-template <class Fold, class T>
-HWY_INLINE T Block(const T* x, std::int64_t n) {
+template <class Fold, class T> HWY_INLINE T Block(const T* x, std::int64_t n) {
   const Tag<T> d;
   Slots<Tag<T>> s(Fold::template start<T>);
   EachVector(d, n, [&](int slot, std::int64_t i, std::int64_t lanes) LIGHTGRAD_LANES {
     s.v[slot] = Join<Fold>(d, s.v[slot], LoadLanes(d, x + i, lanes, Fold::template start<T>));
   });
-  return JoinLanes<Fold>(d, Join<Fold>(d, Join<Fold>(d, s.v[0], s.v[1]), Join<Fold>(d, s.v[2], s.v[3])));
+  return JoinLanes<Fold>(
+      d, Join<Fold>(d, Join<Fold>(d, s.v[0], s.v[1]), Join<Fold>(d, s.v[2], s.v[3])));
 }
 
 template <class Fold, class T, class P = typename Fold::template Partial<T>>
@@ -144,9 +140,9 @@ P Run(const T* x, std::int64_t n) {
   return all;
 }
 
-template <class Fold, class T>
-void Rows(const T* x, T* y, std::int64_t rows, std::int64_t n) {
-  // Too short for vectors: the chains of several rows overlap. Comparisons would be branches, taken at random.
+template <class Fold, class T> void Rows(const T* x, T* y, std::int64_t rows, std::int64_t n) {
+  // Too short for vectors: the chains of several rows overlap. Comparisons would be branches, taken
+  // at random.
   if (std::is_same_v<Fold, SumFold> && n < 16) {
     for (std::int64_t r = 0; r < rows; ++r, x += n) {
       T all = Fold::template start<T>;
@@ -169,9 +165,12 @@ HWY_INLINE void ColumnGroup(const T* x, std::int64_t stride, std::int64_t width,
     auto v = LoadLanes(d, p, lanes);
     if constexpr (kRows == 8) {
       const auto a = Join<Fold>(d, v, LoadLanes(d, p + stride, lanes));
-      const auto b = Join<Fold>(d, LoadLanes(d, p + 2 * stride, lanes), LoadLanes(d, p + 3 * stride, lanes));
-      const auto c = Join<Fold>(d, LoadLanes(d, p + 4 * stride, lanes), LoadLanes(d, p + 5 * stride, lanes));
-      const auto e = Join<Fold>(d, LoadLanes(d, p + 6 * stride, lanes), LoadLanes(d, p + 7 * stride, lanes));
+      const auto b =
+          Join<Fold>(d, LoadLanes(d, p + 2 * stride, lanes), LoadLanes(d, p + 3 * stride, lanes));
+      const auto c =
+          Join<Fold>(d, LoadLanes(d, p + 4 * stride, lanes), LoadLanes(d, p + 5 * stride, lanes));
+      const auto e =
+          Join<Fold>(d, LoadLanes(d, p + 6 * stride, lanes), LoadLanes(d, p + 7 * stride, lanes));
       v = Join<Fold>(d, Join<Fold>(d, a, b), Join<Fold>(d, c, e));
     }
     if (!first) v = Join<Fold>(d, LoadLanes(d, y + j, lanes), v);
@@ -187,9 +186,11 @@ void Columns(const T* x, std::int64_t rows, std::int64_t stride, std::int64_t wi
 }
 
 template <class Fold, class T>
-constexpr FoldKernel<T, typename Fold::template Partial<T>> kFold{&Run<Fold, T>, &Rows<Fold, T>, &Columns<Fold, T>};
+constexpr FoldKernel<T, typename Fold::template Partial<T>> kFold{&Run<Fold, T>, &Rows<Fold, T>,
+                                                                  &Columns<Fold, T>};
 template <class T>
-constexpr FoldKernels<T> kFolds{kFold<SumFold, T>, kFold<ExtremeFold<true>, T>, kFold<ExtremeFold<false>, T>};
+constexpr FoldKernels<T> kFolds{kFold<SumFold, T>, kFold<ExtremeFold<true>, T>,
+                                kFold<ExtremeFold<false>, T>};
 
 }  // namespace
 const FoldKernels<float>* FoldFloat() { return &kFolds<float>; }
@@ -207,16 +208,19 @@ HWY_EXPORT(FoldInt64);
 
 namespace {
 
-template <class T>
-const FoldKernels<T>& fold_kernels() {
-  if constexpr (std::is_same_v<T, float>) return *HWY_DYNAMIC_DISPATCH(FoldFloat)();
-  else if constexpr (std::is_same_v<T, double>) return *HWY_DYNAMIC_DISPATCH(FoldDouble)();
-  else return *HWY_DYNAMIC_DISPATCH(FoldInt64)();
+template <class T> const FoldKernels<T>& fold_kernels() {
+  if constexpr (std::is_same_v<T, float>)
+    return *HWY_DYNAMIC_DISPATCH(FoldFloat)();
+  else if constexpr (std::is_same_v<T, double>)
+    return *HWY_DYNAMIC_DISPATCH(FoldDouble)();
+  else
+    return *HWY_DYNAMIC_DISPATCH(FoldInt64)();
 }
 
 constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
-// A longer row is cut into segments of this many elements, for threads to share: some microseconds each.
+// A longer row is cut into segments of this many elements, for threads to share: some microseconds
+// each.
 constexpr std::int64_t kSegment = 32768;
 
 template <class Fold, class T>
@@ -242,8 +246,8 @@ void fold_rows(const T* x, T* y, std::int64_t outer, std::int64_t n) {
   }
 }
 
-// How [n, inner] is cut. Narrow rows are seen side by side, `group` of them as one row of `width`; the up to
-// group - 1 rows that are left over are the tail.
+// How [n, inner] is cut. Narrow rows are seen side by side, `group` of them as one row of `width`;
+// the up to group - 1 rows that are left over are the tail.
 struct ColumnPlan {
   std::int64_t group, width, rows, tail;
   std::int64_t row_block, row_blocks, width_block, width_blocks;
@@ -261,15 +265,17 @@ struct ColumnPlan {
   }
 };
 
-// y[j] for j in [begin, end) of one [n, inner]: folds the partial results [blocks, width] and the tail.
+// y[j] for j in [begin, end) of one [n, inner]: folds the partial results [blocks, width] and the
+// tail.
 template <class Fold, class T>
-void join_columns(const ColumnPlan& plan, const T* partial, std::int64_t blocks, const T* tail, std::int64_t inner,
-                  std::int64_t begin, std::int64_t end, T* y) {
+void join_columns(const ColumnPlan& plan, const T* partial, std::int64_t blocks, const T* tail,
+                  std::int64_t inner, std::int64_t begin, std::int64_t end, T* y) {
   using P = typename Fold::template Partial<T>;
   P all[256];
   std::fill_n(all, end - begin, static_cast<P>(Fold::template start<T>));
   const auto add_row = [&](const T* row) {
-    for (std::int64_t j = begin; j < end; ++j) all[j - begin] = Fold::join(all[j - begin], static_cast<P>(row[j]));
+    for (std::int64_t j = begin; j < end; ++j)
+      all[j - begin] = Fold::join(all[j - begin], static_cast<P>(row[j]));
   };
   for (std::int64_t b = 0; b < blocks; ++b) {
     for (std::int64_t g = 0; g < plan.group; ++g) add_row(partial + b * plan.width + g * inner);
@@ -291,15 +297,16 @@ void fold_columns(const T* x, T* y, std::int64_t outer, std::int64_t n, std::int
   parallel_for(outer * blocks, row_grain(unit_size), [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t unit = first; unit < last; ++unit) {
       const std::int64_t o = unit / blocks, b = unit % blocks / plan.width_blocks;
-      const std::int64_t column = unit % plan.width_blocks * plan.width_block, row = b * plan.row_block;
+      const std::int64_t column = unit % plan.width_blocks * plan.width_block,
+                         row = b * plan.row_block;
       const std::int64_t width = std::min(plan.width_block, plan.width - column);
       T wide[64];
       const bool narrow = !split && plan.group > 1;
       T* to = split    ? partial.get() + (o * plan.row_blocks + b) * plan.width + column
               : narrow ? wide
                        : y + o * inner + column;
-      kernel.columns(x + o * n * inner + row * plan.width + column, std::min(plan.row_block, plan.rows - row),
-                     plan.width, width, to);
+      kernel.columns(x + o * n * inner + row * plan.width + column,
+                     std::min(plan.row_block, plan.rows - row), plan.width, width, to);
       if (narrow) join_columns<Fold>(plan, wide, 1, tail_of(o), inner, 0, inner, y + o * inner);
     }
   });
@@ -307,56 +314,69 @@ void fold_columns(const T* x, T* y, std::int64_t outer, std::int64_t n, std::int
   const std::int64_t strips = ceil_div(inner, 256);
   parallel_for(outer * strips, row_grain(256 * plan.row_blocks * plan.group),
                [&](std::int64_t first, std::int64_t last) {
-    for (std::int64_t unit = first; unit < last; ++unit) {
-      const std::int64_t o = unit / strips, begin = unit % strips * 256;
-      join_columns<Fold>(plan, partial.get() + o * plan.row_blocks * plan.width, plan.row_blocks, tail_of(o), inner,
-                         begin, std::min(begin + 256, inner), y + o * inner);
-    }
-  });
+                 for (std::int64_t unit = first; unit < last; ++unit) {
+                   const std::int64_t o = unit / strips, begin = unit % strips * 256;
+                   join_columns<Fold>(plan, partial.get() + o * plan.row_blocks * plan.width,
+                                      plan.row_blocks, tail_of(o), inner, begin,
+                                      std::min(begin + 256, inner), y + o * inner);
+                 }
+               });
 }
 
 template <class Fold, class T>
 void fold(const T* x, T* y, std::int64_t outer, std::int64_t n, std::int64_t inner) {
   if (outer == 0 || inner == 0) return;
-  if (n == 0) std::fill_n(y, outer * inner, Fold::template start<T>);
-  else if (inner == 1) fold_rows<Fold>(x, y, outer, n);
-  else fold_columns<Fold>(x, y, outer, n, inner);
+  if (n == 0)
+    std::fill_n(y, outer * inner, Fold::template start<T>);
+  else if (inner == 1)
+    fold_rows<Fold>(x, y, outer, n);
+  else
+    fold_columns<Fold>(x, y, outer, n, inner);
 }
 
-// Every other reduction. A row i of [outer, inner] is given to part(run, length, begin, i) as contiguous runs; what
-// it returns is joined in rising order and handed to done(i, result). An empty row is one empty run.
+// Every other reduction. A row i of [outer, inner] is given to part(run, length, begin, i) as
+// contiguous runs; what it returns is joined in rising order and handed to done(i, result). An
+// empty row is one empty run.
 template <class T, class Part, class Join, class Done>
-void reduce_runs(const T* x, std::int64_t outer, std::int64_t n, std::int64_t inner, Part part, Join join, Done done) {
+void reduce_runs(const T* x, std::int64_t outer, std::int64_t n, std::int64_t inner, Part part,
+                 Join join, Done done) {
   using P = decltype(part(x, n, n, n));
   if (outer == 0 || inner == 0) return;
-  constexpr std::int64_t kTileRows = 1024, kTileColumns = 16;  // a tile: a cache line wide, and at home in L2
+  constexpr std::int64_t kTileRows = 1024,
+                         kTileColumns = 16;  // a tile: a cache line wide, and at home in L2
   const std::int64_t segment = std::min(n, inner == 1 ? kSegment : kTileRows);
   const std::int64_t segments = n == 0 ? 1 : ceil_div(n, segment);
   const std::int64_t columns = std::min(inner, kTileColumns), tiles = ceil_div(inner, columns);
-  const std::int64_t pitch = segment + 16;  // not a multiple of 4 KiB: all columns would meet in one set of L1
+  const std::int64_t pitch =
+      segment + 16;  // not a multiple of 4 KiB: all columns would meet in one set of L1
   const Scratch<P> partial(segments > 1 ? outer * inner * segments : 0);
 
-  parallel_for(outer * segments * tiles, row_grain(segment * columns), [&](std::int64_t first, std::int64_t last) {
-    const Scratch<T> tile(inner == 1 ? 0 : columns * pitch);
-    for (std::int64_t unit = first; unit < last; ++unit) {
-      const std::int64_t column = unit % tiles * columns, s = unit / tiles % segments, o = unit / tiles / segments;
-      const std::int64_t begin = s * segment, length = std::min(segment, n - begin);
-      const std::int64_t width = std::min(columns, inner - column);
-      const T* from = x + (o * n + begin) * inner + column;
-      if (inner > 1) {
-        for (std::int64_t i = 0; i < length; ++i) {
-          for (std::int64_t c = 0; c < width; ++c) tile[c * pitch + i] = from[i * inner + c];
-        }
-        from = tile.get();
-      }
-      for (std::int64_t c = 0; c < width; ++c) {
-        const std::int64_t i = o * inner + column + c;
-        const P p = part(from + c * pitch, length, begin, i);
-        if (segments == 1) done(i, p);
-        else partial[i * segments + s] = p;
-      }
-    }
-  });
+  parallel_for(outer * segments * tiles, row_grain(segment * columns),
+               [&](std::int64_t first, std::int64_t last) {
+                 const Scratch<T> tile(inner == 1 ? 0 : columns * pitch);
+                 for (std::int64_t unit = first; unit < last; ++unit) {
+                   const std::int64_t column = unit % tiles * columns, s = unit / tiles % segments,
+                                      o = unit / tiles / segments;
+                   const std::int64_t begin = s * segment, length = std::min(segment, n - begin);
+                   const std::int64_t width = std::min(columns, inner - column);
+                   const T* from = x + (o * n + begin) * inner + column;
+                   if (inner > 1) {
+                     for (std::int64_t i = 0; i < length; ++i) {
+                       for (std::int64_t c = 0; c < width; ++c)
+                         tile[c * pitch + i] = from[i * inner + c];
+                     }
+                     from = tile.get();
+                   }
+                   for (std::int64_t c = 0; c < width; ++c) {
+                     const std::int64_t i = o * inner + column + c;
+                     const P p = part(from + c * pitch, length, begin, i);
+                     if (segments == 1)
+                       done(i, p);
+                     else
+                       partial[i * segments + s] = p;
+                   }
+                 }
+               });
   if (segments == 1) return;
   for (std::int64_t i = 0; i < outer * inner; ++i) {
     P all = partial[i * segments];
@@ -384,7 +404,8 @@ constexpr auto plus = [](auto a, auto b) { return a + b; };
 constexpr auto times = [](auto a, auto b) { return a * b; };
 
 template <class Fold, class T>
-void reduce_arg(const T* x, std::int64_t* y, std::int64_t outer, std::int64_t n, std::int64_t inner) {
+void reduce_arg(const T* x, std::int64_t* y, std::int64_t outer, std::int64_t n,
+                std::int64_t inner) {
   struct Best {
     T value;
     std::int64_t index;
@@ -394,7 +415,8 @@ void reduce_arg(const T* x, std::int64_t* y, std::int64_t outer, std::int64_t n,
       x, outer, n, inner,
       [&](const T* run, std::int64_t length, std::int64_t begin, std::int64_t) {
         const T value = extreme(run, length);
-        const T* at = is_nan(value) ? std::find_if(run, run + length, is_nan<T>) : std::find(run, run + length, value);
+        const T* at = is_nan(value) ? std::find_if(run, run + length, is_nan<T>)
+                                    : std::find(run, run + length, value);
         return Best{value, begin + (at - run)};
       },
       [](Best a, Best b) { return Fold::better(b.value, a.value) ? b : a; },
@@ -407,19 +429,23 @@ struct Moments {
 };
 Moments operator+(const Moments& a, const Moments& b) {
   const double count = a.count + b.count, delta = b.mean - a.mean;
-  return {count, a.mean + delta * (b.count / count), a.m2 + b.m2 + delta * delta * (a.count * b.count / count)};
+  return {count, a.mean + delta * (b.count / count),
+          a.m2 + b.m2 + delta * delta * (a.count * b.count / count)};
 }
 
-// (sum |x|^p)^(1/p) by powers of |x| / anchor; the anchor, in y on entry, is the largest |x| (p < 0: the smallest).
-// One that is 0, infinite or NaN is the norm itself.
+// (sum |x|^p)^(1/p) by powers of |x| / anchor; the anchor, in y on entry, is the largest |x| (p <
+// 0: the smallest). One that is 0, infinite or NaN is the norm itself.
 template <class T>
-void anchored_norm(const T* x, T* y, std::int64_t outer, std::int64_t n, std::int64_t inner, double p) {
+void anchored_norm(const T* x, T* y, std::int64_t outer, std::int64_t n, std::int64_t inner,
+                   double p) {
   reduce_runs(
       x, outer, n, inner,
       [&](const T* run, std::int64_t length, std::int64_t, std::int64_t i) {
         const double anchor = static_cast<double>(y[i]);
         if (anchor == 0 || !std::isfinite(anchor)) return 0.0;
-        const auto power = [=](T v) { return std::pow(std::abs(static_cast<double>(v)) / anchor, p); };
+        const auto power = [=](T v) {
+          return std::pow(std::abs(static_cast<double>(v)) / anchor, p);
+        };
         return fold_run(run, length, 0.0, power, plus);
       },
       plus,
@@ -435,7 +461,8 @@ void norm_infinity(const T* x, T* y, std::int64_t outer, std::int64_t n, std::in
       x, outer, n, inner,
       [](const T* run, std::int64_t length, std::int64_t, std::int64_t) {
         const T start = std::abs(run[0]);
-        return fold_run(run, length, start, [](T v) { return std::abs(v); }, Fold::template join<T>);
+        return fold_run(
+            run, length, start, [](T v) { return std::abs(v); }, Fold::template join<T>);
       },
       Fold::template join<T>, [&](std::int64_t i, T v) { y[i] = v; });
 }
@@ -455,11 +482,13 @@ void reduce_min(const T* x, T* y, std::int64_t outer, std::int64_t n, std::int64
   fold<ExtremeFold<false>>(x, y, outer, n, inner);
 }
 template <class T>
-void reduce_argmax(const T* x, std::int64_t* y, std::int64_t outer, std::int64_t n, std::int64_t inner) {
+void reduce_argmax(const T* x, std::int64_t* y, std::int64_t outer, std::int64_t n,
+                   std::int64_t inner) {
   reduce_arg<ExtremeFold<true>>(x, y, outer, n, inner);
 }
 template <class T>
-void reduce_argmin(const T* x, std::int64_t* y, std::int64_t outer, std::int64_t n, std::int64_t inner) {
+void reduce_argmin(const T* x, std::int64_t* y, std::int64_t outer, std::int64_t n,
+                   std::int64_t inner) {
   reduce_arg<ExtremeFold<false>>(x, y, outer, n, inner);
 }
 
@@ -469,7 +498,8 @@ void reduce_prod(const T* x, T* y, std::int64_t outer, std::int64_t n, std::int6
   reduce_runs(
       x, outer, n, inner,
       [](const T* run, std::int64_t length, std::int64_t, std::int64_t) {
-        return fold_run(run, length, P(1), [](T v) { return static_cast<P>(v); }, times);
+        return fold_run(
+            run, length, P(1), [](T v) { return static_cast<P>(v); }, times);
       },
       times, [&](std::int64_t i, P v) { y[i] = static_cast<T>(v); });
 }
@@ -492,15 +522,21 @@ void reduce_all(const bool* x, bool* y, std::int64_t outer, std::int64_t n, std:
 }
 
 template <class T>
-void reduce_var(const T* x, T* y, std::int64_t outer, std::int64_t n, std::int64_t inner, double correction) {
+void reduce_var(const T* x, T* y, std::int64_t outer, std::int64_t n, std::int64_t inner,
+                double correction) {
   const double divisor = std::max(0.0, static_cast<double>(n) - correction);
   reduce_runs(
       x, outer, n, inner,
       [](const T* run, std::int64_t length, std::int64_t, std::int64_t) {
         if (length == 0) return Moments{0, 0, 0};
         const double count = static_cast<double>(length);
-        const double mean = fold_run(run, length, 0.0, [](T v) { return static_cast<double>(v); }, plus) / count;
-        const auto square = [=](T v) { return (static_cast<double>(v) - mean) * (static_cast<double>(v) - mean); };
+        const double mean =
+            fold_run(
+                run, length, 0.0, [](T v) { return static_cast<double>(v); }, plus) /
+            count;
+        const auto square = [=](T v) {
+          return (static_cast<double>(v) - mean) * (static_cast<double>(v) - mean);
+        };
         return Moments{count, mean, fold_run(run, length, 0.0, square, plus)};
       },
       plus, [&](std::int64_t i, const Moments& m) { y[i] = static_cast<T>(m.m2 / divisor); });
@@ -527,7 +563,8 @@ void reduce_logsumexp(const T* x, T* y, std::int64_t outer, std::int64_t n, std:
 }
 
 template <class T>
-void reduce_norm(const T* x, T* y, std::int64_t outer, std::int64_t n, std::int64_t inner, double p) {
+void reduce_norm(const T* x, T* y, std::int64_t outer, std::int64_t n, std::int64_t inner,
+                 double p) {
   const auto sum_of = [&](auto f, auto done) {
     const auto part = [=](const T* run, std::int64_t length, std::int64_t, std::int64_t) {
       return fold_run(run, length, 0.0, f, plus);
@@ -545,40 +582,45 @@ void reduce_norm(const T* x, T* y, std::int64_t outer, std::int64_t n, std::int6
     const auto square = [](T v) { return static_cast<double>(v) * static_cast<double>(v); };
     sum_of(square, [&](std::int64_t i, double sum) {
       if constexpr (std::is_same_v<T, double>) {
-        // Out of this range squares of doubles lose bits: take |x| / max |x|. Rare, and 0, inf and NaN come by too.
+        // Out of this range squares of doubles lose bits: take |x| / max |x|. Rare, and 0, inf and
+        // NaN come by too.
         if (!(sum > 0x1p-900 && sum < 0x1p1000)) {
           const T* row = x + i / inner * n * inner + i % inner;
           double anchor = 0, scaled = 0;
-          for (std::int64_t k = 0; k < n; ++k) anchor = ExtremeFold<true>::join(anchor, std::abs(row[k * inner]));
+          for (std::int64_t k = 0; k < n; ++k)
+            anchor = ExtremeFold<true>::join(anchor, std::abs(row[k * inner]));
           if (anchor == 0 || !std::isfinite(anchor)) return store(i, anchor);
-          for (std::int64_t k = 0; k < n; ++k) scaled += (row[k * inner] / anchor) * (row[k * inner] / anchor);
+          for (std::int64_t k = 0; k < n; ++k)
+            scaled += (row[k * inner] / anchor) * (row[k * inner] / anchor);
           return store(i, anchor * std::sqrt(scaled));
         }
       }
       store(i, std::sqrt(sum));
     });
   } else {
-    if (p > 0) norm_infinity<ExtremeFold<true>>(x, y, outer, n, inner);
-    else norm_infinity<ExtremeFold<false>>(x, y, outer, n, inner);
+    if (p > 0)
+      norm_infinity<ExtremeFold<true>>(x, y, outer, n, inner);
+    else
+      norm_infinity<ExtremeFold<false>>(x, y, outer, n, inner);
     if (std::isfinite(p)) anchored_norm(x, y, outer, n, inner, p);
   }
 }
 
 using i64 = std::int64_t;
-#define LIGHTGRAD_INSTANTIATE(T)                                            \
-  template void reduce_sum(const T*, T*, i64, i64, i64);                    \
-  template void reduce_prod(const T*, T*, i64, i64, i64);                   \
-  template void reduce_max(const T*, T*, i64, i64, i64);                    \
-  template void reduce_min(const T*, T*, i64, i64, i64);                    \
-  template void reduce_argmax(const T*, i64*, i64, i64, i64);               \
+#define LIGHTGRAD_INSTANTIATE(T)                              \
+  template void reduce_sum(const T*, T*, i64, i64, i64);      \
+  template void reduce_prod(const T*, T*, i64, i64, i64);     \
+  template void reduce_max(const T*, T*, i64, i64, i64);      \
+  template void reduce_min(const T*, T*, i64, i64, i64);      \
+  template void reduce_argmax(const T*, i64*, i64, i64, i64); \
   template void reduce_argmin(const T*, i64*, i64, i64, i64);
 LIGHTGRAD_INSTANTIATE(float)
 LIGHTGRAD_INSTANTIATE(double)
 LIGHTGRAD_INSTANTIATE(i64)
 #undef LIGHTGRAD_INSTANTIATE
-#define LIGHTGRAD_INSTANTIATE(T)                                     \
-  template void reduce_var(const T*, T*, i64, i64, i64, double);     \
-  template void reduce_logsumexp(const T*, T*, i64, i64, i64);       \
+#define LIGHTGRAD_INSTANTIATE(T)                                 \
+  template void reduce_var(const T*, T*, i64, i64, i64, double); \
+  template void reduce_logsumexp(const T*, T*, i64, i64, i64);   \
   template void reduce_norm(const T*, T*, i64, i64, i64, double);
 LIGHTGRAD_INSTANTIATE(float)
 LIGHTGRAD_INSTANTIATE(double)

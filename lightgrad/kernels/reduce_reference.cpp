@@ -1,4 +1,5 @@
-// reduce_reference.cpp: reductions by plain loops, one result after another: what tests hold the kernels against.
+// reduce_reference.cpp: reductions by plain loops, one result after another: what tests hold the
+// kernels against.
 #include <cmath>
 #include <type_traits>
 
@@ -6,15 +7,17 @@
 
 namespace lg::kernels {
 namespace {
-template <class T>
-bool is_nan(T v) {
-  if constexpr (std::is_floating_point_v<T>) return std::isnan(v);
-  else return false;
+template <class T> bool is_nan(T v) {
+  if constexpr (std::is_floating_point_v<T>)
+    return std::isnan(v);
+  else
+    return false;
 }
 }  // namespace
 
 template <class T>
-void reduce_reference(Reduction reduction, const T* x, T* y, std::int64_t outer, std::int64_t n, std::int64_t inner) {
+void reduce_reference(Reduction reduction, const T* x, T* y, std::int64_t outer, std::int64_t n,
+                      std::int64_t inner) {
   using P = std::conditional_t<std::is_floating_point_v<T>, double, std::uint64_t>;
   for (std::int64_t i = 0; i < outer * inner; ++i) {
     const auto at = [&](std::int64_t k) { return x[(i / inner * n + k) * inner + i % inner]; };
@@ -24,7 +27,8 @@ void reduce_reference(Reduction reduction, const T* x, T* y, std::int64_t outer,
       sum += static_cast<P>(at(k));
       prod *= static_cast<P>(at(k));
       if (is_nan(extreme)) continue;
-      if (is_nan(at(k)) || (reduction == Reduction::max ? at(k) > extreme : at(k) < extreme)) extreme = at(k);
+      if (is_nan(at(k)) || (reduction == Reduction::max ? at(k) > extreme : at(k) < extreme))
+        extreme = at(k);
     }
     y[i] = reduction == Reduction::sum    ? static_cast<T>(sum)
            : reduction == Reduction::prod ? static_cast<T>(prod)
@@ -32,8 +36,8 @@ void reduce_reference(Reduction reduction, const T* x, T* y, std::int64_t outer,
   }
 }
 template <class T>
-void reduce_arg_reference(bool largest, const T* x, std::int64_t* y, std::int64_t outer, std::int64_t n,
-                          std::int64_t inner) {
+void reduce_arg_reference(bool largest, const T* x, std::int64_t* y, std::int64_t outer,
+                          std::int64_t n, std::int64_t inner) {
   for (std::int64_t i = 0; i < outer * inner; ++i) {
     const auto at = [&](std::int64_t k) { return x[(i / inner * n + k) * inner + i % inner]; };
     y[i] = 0;

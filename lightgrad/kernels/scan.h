@@ -1,5 +1,5 @@
-// scan.h: running sums of contiguous x [outer, n, inner] along n. float and double add up in double, int64 wraps;
-// long runs are cut by shape alone: the same bits at any number of threads.
+// scan.h: running sums of contiguous x [outer, n, inner] along n. float and double add up in
+// double, int64 wraps; long runs are cut by shape alone: the same bits at any number of threads.
 #pragma once
 
 #include <cstdint>

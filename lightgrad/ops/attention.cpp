@@ -9,8 +9,8 @@
 namespace lg::ops {
 namespace {
 
-// Every operand seen as [batch, heads, length, dim] with a contiguous last dimension. The kernels read any other
-// stride, so the parts of one projection are used where they lie.
+// Every operand seen as [batch, heads, length, dim] with a contiguous last dimension. The kernels
+// read any other stride, so the parts of one projection are used where they lie.
 Tensor as_heads(const Tensor& x, const Shape& lead) {
   Shape full = lead;
   full.push_back(x.size(-2));
@@ -35,7 +35,8 @@ Shape leading(const Tensor& x) {
   return s;
 }
 
-// Memory [batch, length, heads, dim] seen as [batch, heads, length, dim]: what follows (joining the heads) is a view.
+// Memory [batch, length, heads, dim] seen as [batch, heads, length, dim]: what follows (joining the
+// heads) is a view.
 Tensor heads_last(const Shape& four, DType dtype) {
   Tensor t = Tensor::empty({four[0], four[2], four[1], four[3]}, dtype);
   return Transpose{{}, 1, 2}.forward(t);
@@ -48,17 +49,18 @@ struct Call {
   Call(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& attn_mask) {
     for (const Tensor* t : {&query, &key, &value}) {
       if (t->rank() < 2) {
-        fail(ErrorKind::value, name, "expected query, key and value of at least two dimensions, got ", query.shape(), ", ",
+        fail(ErrorKind::value, name,
+             "expected query, key and value of at least two dimensions, got ", query.shape(), ", ",
              key.shape(), " and ", value.shape());
       }
       if (t->dtype() != query.dtype()) {
-        fail(ErrorKind::type, name, "query, key and value are ", name_of(query.dtype()), ", ", name_of(key.dtype()), " and ",
-             name_of(value.dtype()), ", expected one dtype");
+        fail(ErrorKind::type, name, "query, key and value are ", name_of(query.dtype()), ", ",
+             name_of(key.dtype()), " and ", name_of(value.dtype()), ", expected one dtype");
       }
     }
     if (query.size(-1) != key.size(-1) || key.size(-2) != value.size(-2)) {
-      fail(ErrorKind::value, name, "query ", query.shape(), " [..., L, E], key ", key.shape(), " [..., S, E] and value ",
-           value.shape(), " [..., S, Ev] do not fit together");
+      fail(ErrorKind::value, name, "query ", query.shape(), " [..., L, E], key ", key.shape(),
+           " [..., S, E] and value ", value.shape(), " [..., S, Ev] do not fit together");
     }
     lead = broadcast(broadcast(leading(query), leading(key), name), leading(value), name);
     q = as_heads(query, lead);
@@ -69,15 +71,18 @@ struct Call {
     full.push_back(query.size(-2));
     full.push_back(key.size(-2));
     if (!(broadcast(full, attn_mask.shape(), name) == full)) {
-      fail(ErrorKind::value, name, "attn_mask has shape ", attn_mask.shape(), ", expected one that broadcasts to ", full);
+      fail(ErrorKind::value, name, "attn_mask has shape ", attn_mask.shape(),
+           ", expected one that broadcasts to ", full);
     }
     mask = attn_mask;
     if (mask.dtype() == DType::bool_) {
       const Tensor allowed = 0.0, forbidden = -INFINITY;
       const Tensor* const choice[] = {&attn_mask, &allowed, &forbidden};
-      mask = Cast{{}, query.dtype()}.forward(detail::pointwise_forward(detail::traits<Where>(), nullptr, choice));
+      mask = Cast{{}, query.dtype()}.forward(
+          detail::pointwise_forward(detail::traits<Where>(), nullptr, choice));
     } else if (mask.dtype() != query.dtype()) {
-      fail(ErrorKind::type, name, "attn_mask is ", name_of(mask.dtype()), ", expected bool or the query's ", name_of(query.dtype()));
+      fail(ErrorKind::type, name, "attn_mask is ", name_of(mask.dtype()),
+           ", expected bool or the query's ", name_of(query.dtype()));
     }
     Shape four{1, 1, query.size(-2), key.size(-2)};
     four[0] = lead.rank() == 2 ? lead[0] : lead.numel();
@@ -93,8 +98,7 @@ struct Call {
     }
   }
 
-  template <class T>
-  kernels::Attention<T> arguments(const Attention& op, const Tensor& out) const {
+  template <class T> kernels::Attention<T> arguments(const Attention& op, const Tensor& out) const {
     kernels::Attention<T> a{};
     a.batch = q.shape()[0];
     a.heads = q.shape()[1];
@@ -134,9 +138,11 @@ struct Call {
 
 }  // namespace
 
-Tensor Attention::forward(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& mask) {
+Tensor Attention::forward(const Tensor& query, const Tensor& key, const Tensor& value,
+                          const Tensor& mask) {
   if (!(dropout_p >= 0 && dropout_p <= 1)) {
-    fail(ErrorKind::value, Call::name, "dropout_p is ", dropout_p, ", expected a probability from 0 to 1");
+    fail(ErrorKind::value, Call::name, "dropout_p is ", dropout_p,
+         ", expected a probability from 0 to 1");
   }
   const Call c(query, key, value, mask);
   if (dropout_p > 0) stream = default_generator().next();
@@ -148,13 +154,17 @@ Tensor Attention::forward(const Tensor& query, const Tensor& key, const Tensor& 
       k.attention_forward(c.template arguments<T>(*this, y), y.data<T>(), logsumexp.data<T>());
     });
   }
-  return y.shape() == c.output_shape(four[2], four[3]) ? y : Reshape{{}, c.output_shape(four[2], four[3])}.forward(y);
+  return y.shape() == c.output_shape(four[2], four[3])
+             ? y
+             : Reshape{{}, c.output_shape(four[2], four[3])}.forward(y);
 }
 
-void Attention::backward(const Tensor& g, const Tensor* in, const Tensor& y, Wanted wanted, Gradients out) const {
+void Attention::backward(const Tensor& g, const Tensor* in, const Tensor& y, Wanted wanted,
+                         Gradients out) const {
   if (wanted & 8) {  // a mask that learns: by the definition
-    detail::composite_gradients({in, 4}, wanted, g,
-                                [&](std::span<const Tensor> a) { return composite(a[0], a[1], a[2], a[3]); }, out);
+    detail::composite_gradients(
+        {in, 4}, wanted, g,
+        [&](std::span<const Tensor> a) { return composite(a[0], a[1], a[2], a[3]); }, out);
     return;
   }
   const Call c(in[0], in[1], in[2], in[3]);
@@ -188,22 +198,27 @@ void Attention::backward(const Tensor& g, const Tensor* in, const Tensor& y, Wan
     if (!gradient[i].defined()) continue;
     Shape full = c.output_shape(from[i]->shape()[2], from[i]->shape()[3]);
     Tensor t = gradient[i].shape() == full ? gradient[i] : Reshape{{}, full}.forward(gradient[i]);
-    out[static_cast<std::size_t>(i)] = detail::reduce_to(std::move(t), {in[i].shape(), in[i].dtype()});
+    out[static_cast<std::size_t>(i)] =
+        detail::reduce_to(std::move(t), {in[i].shape(), in[i].dtype()});
   }
 }
 
-Tensor Attention::composite(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& mask) const {
-  Tensor scores = matmul(query * scale.value_or(1 / std::sqrt(static_cast<double>(query.size(-1)))), transpose(key, -2, -1));
+Tensor Attention::composite(const Tensor& query, const Tensor& key, const Tensor& value,
+                            const Tensor& mask) const {
+  Tensor scores = matmul(query * scale.value_or(1 / std::sqrt(static_cast<double>(query.size(-1)))),
+                         transpose(key, -2, -1));
   if (is_causal) {
     Tensor seen = tril(ones({query.size(-2), key.size(-2)}, DType::bool_));
     scores = where(seen, scores, -INFINITY);
   }
-  if (mask.defined()) scores = mask.dtype() == DType::bool_ ? where(mask, scores, -INFINITY) : scores + mask;
+  if (mask.defined())
+    scores = mask.dtype() == DType::bool_ ? where(mask, scores, -INFINITY) : scores + mask;
   // A row that sees nothing gives 0.
   Tensor blind = amax(scores, -1, true).detach() == -INFINITY;
   Tensor p = where(blind, 0, softmax(where(blind, 0, scores), -1));
   if (dropout_p > 0) {
-    p = dropout_stream(p, dropout_p, static_cast<std::int64_t>(stream.seed), static_cast<std::int64_t>(stream.offset));
+    p = dropout_stream(p, dropout_p, static_cast<std::int64_t>(stream.seed),
+                       static_cast<std::int64_t>(stream.offset));
   }
   return matmul(p, value);
 }

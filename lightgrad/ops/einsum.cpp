@@ -1,4 +1,5 @@
-// einsum.cpp: NumPy's einsum in terms of permute, multiply-and-sum and matmul, operand by operand from the left.
+// einsum.cpp: NumPy's einsum in terms of permute, multiply-and-sum and matmul, operand by operand
+// from the left.
 #include <algorithm>
 #include <cctype>
 #include <map>
@@ -14,8 +15,10 @@ namespace {
   fail(ErrorKind::value, "einsum", "equation \"", equation, "\": ", why);
 }
 
-// Letters of a term; '.' stands for one dimension of the ellipsis, numbered from its right end by '0' + k.
-std::string expand_term(std::string_view equation, std::string_view term, int rank, int& ellipsis_rank) {
+// Letters of a term; '.' stands for one dimension of the ellipsis, numbered from its right end by
+// '0' + k.
+std::string expand_term(std::string_view equation, std::string_view term, int rank,
+                        int& ellipsis_rank) {
   std::string out;
   const auto dots = term.find("...");
   int letters = 0;
@@ -30,7 +33,8 @@ std::string expand_term(std::string_view equation, std::string_view term, int ra
   }
   const int hidden = dots == term.npos ? 0 : rank < 0 ? ellipsis_rank : rank - letters;
   if (rank >= 0 && (hidden < 0 || letters + hidden != rank)) {
-    malformed(equation, text("term \"", term, "\" names ", letters, " dimensions, its operand has ", rank));
+    malformed(equation,
+              text("term \"", term, "\" names ", letters, " dimensions, its operand has ", rank));
   }
   if (rank >= 0) ellipsis_rank = std::max(ellipsis_rank, hidden);
   for (std::size_t i = 0; i < term.size(); ++i) {
@@ -55,7 +59,9 @@ Labelled take_diagonals(Labelled x) {
     const auto j = x.labels.find(x.labels[i], i + 1);
     if (j == std::string::npos) continue;
     const std::int64_t n = x.t.size(static_cast<int>(i)), m = x.t.size(static_cast<int>(j));
-    if (n != m) fail(ErrorKind::value, "einsum", "letter '", x.labels[i], "' stands for sizes ", n, " and ", m);
+    if (n != m)
+      fail(ErrorKind::value, "einsum", "letter '", x.labels[i], "' stands for sizes ", n, " and ",
+           m);
     Shape order{static_cast<std::int64_t>(i), static_cast<std::int64_t>(j)};
     std::string rest;
     for (std::size_t d = 0; d < x.labels.size(); ++d) {
@@ -86,8 +92,10 @@ Labelled sum_out(Labelled x, const std::string& keep) {
   Axes dims{Shape()};
   std::string labels;
   for (std::size_t i = 0; i < x.labels.size(); ++i) {
-    if (keep.find(x.labels[i]) == std::string::npos) dims.list.push_back(static_cast<std::int64_t>(i));
-    else labels += x.labels[i];
+    if (keep.find(x.labels[i]) == std::string::npos)
+      dims.list.push_back(static_cast<std::int64_t>(i));
+    else
+      labels += x.labels[i];
   }
   return dims.list.empty() ? x : Labelled{sum(x.t, dims), labels};
 }
@@ -96,7 +104,8 @@ Labelled sum_out(Labelled x, const std::string& keep) {
 Labelled contract(Labelled a, Labelled b, const std::string& keep) {
   std::string batch, left, right, summed;
   for (char c : a.labels) {
-    const bool shared = b.labels.find(c) != std::string::npos, kept = keep.find(c) != std::string::npos;
+    const bool shared = b.labels.find(c) != std::string::npos,
+               kept = keep.find(c) != std::string::npos;
     (shared ? (kept ? batch : summed) : left) += c;
   }
   for (char c : b.labels)
@@ -106,7 +115,9 @@ Labelled contract(Labelled a, Labelled b, const std::string& keep) {
   std::erase_if(left, [&](char c) { return a.labels.find(c) == std::string::npos; });
   std::erase_if(right, [&](char c) { return b.labels.find(c) == std::string::npos; });
 
-  auto size = [](const Labelled& x, char c) { return x.t.size(static_cast<std::int64_t>(x.labels.find(c))); };
+  auto size = [](const Labelled& x, char c) {
+    return x.t.size(static_cast<std::int64_t>(x.labels.find(c)));
+  };
   Shape out, a3, b3;
   std::int64_t m = 1, n = 1, k = 1;
   for (char c : batch) {
@@ -134,7 +145,8 @@ Labelled contract(Labelled a, Labelled b, const std::string& keep) {
   a3.push_back(k);
   b3.push_back(k);
   b3.push_back(n);
-  Tensor x = reshape(align(a, batch + left + summed), a3), y = reshape(align(b, batch + summed + right), b3);
+  Tensor x = reshape(align(a, batch + left + summed), a3),
+         y = reshape(align(b, batch + summed + right), b3);
   return {reshape(bmm(x, y), out), batch + left + right};
 }
 
@@ -149,8 +161,10 @@ Tensor einsum(std::string_view equation, const std::vector<Tensor>& operands) {
   std::string left = eq.substr(0, arrow);
   std::vector<std::string> terms(1);
   for (char c : left) {
-    if (c == ',') terms.emplace_back();
-    else terms.back() += c;
+    if (c == ',')
+      terms.emplace_back();
+    else
+      terms.back() += c;
   }
   if (terms.size() != operands.size()) {
     malformed(equation, text("has ", terms.size(), " terms for ", operands.size(), " operands"));
@@ -165,8 +179,8 @@ Tensor einsum(std::string_view equation, const std::vector<Tensor>& operands) {
       const std::int64_t n = operands[i].shape()[static_cast<int>(d)];
       auto [it, fresh] = sizes.emplace(x[i].labels[d], n);
       if (!fresh && it->second != n && it->second != 1 && n != 1) {
-        fail(ErrorKind::value, "einsum", "letter '", x[i].labels[d], "' stands for sizes ", it->second, " and ", n,
-             " (equation \"", equation, "\")");
+        fail(ErrorKind::value, "einsum", "letter '", x[i].labels[d], "' stands for sizes ",
+             it->second, " and ", n, " (equation \"", equation, "\")");
       }
       it->second = std::max(it->second, n);
     }
@@ -183,8 +197,10 @@ Tensor einsum(std::string_view equation, const std::vector<Tensor>& operands) {
       if (std::isalpha(static_cast<unsigned char>(c)) && n == 1) out += c;
   }
   for (std::size_t i = 0; i < out.size(); ++i) {
-    if (!sizes.contains(out[i])) malformed(equation, text("output letter '", out[i], "' is in no operand"));
-    if (out.find(out[i], i + 1) != out.npos) malformed(equation, text("output letter '", out[i], "' stands twice"));
+    if (!sizes.contains(out[i]))
+      malformed(equation, text("output letter '", out[i], "' is in no operand"));
+    if (out.find(out[i], i + 1) != out.npos)
+      malformed(equation, text("output letter '", out[i], "' stands twice"));
   }
   for (auto& t : x) t = take_diagonals(std::move(t));
   Labelled result = x[0];

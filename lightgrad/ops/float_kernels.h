@@ -7,16 +7,17 @@
 namespace lg::ops {
 
 // Calls f(kernels, T{}) for float32 or float64; TypeError for anything else.
-template <class F>
-void with_floats(const Tensor& x, std::string_view name, F&& f) {
+template <class F> void with_floats(const Tensor& x, std::string_view name, F&& f) {
   const Backend& b = backend(x.device());
-  if (x.dtype() == DType::float32) f(b.float32, float{});
-  else if (x.dtype() == DType::float64) f(b.float64, double{});
-  else fail(ErrorKind::type, name, "x is ", x.describe(), ", expected a floating-point dtype");
+  if (x.dtype() == DType::float32)
+    f(b.float32, float{});
+  else if (x.dtype() == DType::float64)
+    f(b.float64, double{});
+  else
+    fail(ErrorKind::type, name, "x is ", x.describe(), ", expected a floating-point dtype");
 }
 
-template <class T>
-const T* data_or_null(const Tensor& t) {
+template <class T> const T* data_or_null(const Tensor& t) {
   return t.defined() ? t.data<T>() : nullptr;
 }
 

@@ -1,5 +1,6 @@
-// indexing.h: x.index({...}) and x.index_put({...}, value), what brackets mean in Python: integers, slices, None,
-// ellipsis, boolean masks and integer tensors, with NumPy's rules for their combination.
+// indexing.h: x.index({...}) and x.index_put({...}, value), what brackets mean in Python: integers,
+// slices, None, ellipsis, boolean masks and integer tensors, with NumPy's rules for their
+// combination.
 #pragma once
 
 #include <optional>

@@ -14,7 +14,8 @@ std::vector<Tensor> Split::forward(const Tensor& x) const {
   if (parts.size() == 1) {
     const std::int64_t each = parts[0];
     if (each < 0 || (each == 0 && size != 0)) {
-      fail(ErrorKind::value, "split", "split_size ", each, " for dimension ", d, " of size ", size, ", expected at least 1");
+      fail(ErrorKind::value, "split", "split_size ", each, " for dimension ", d, " of size ", size,
+           ", expected at least 1");
     }
     parts.assign(static_cast<std::size_t>(size == 0 ? 1 : (size - 1) / each + 1), each);
     parts.back() = size - each * static_cast<std::int64_t>(parts.size() - 1);
@@ -22,12 +23,13 @@ std::vector<Tensor> Split::forward(const Tensor& x) const {
   std::int64_t total = 0;
   for (auto n : parts) {
     if (n < 0 || __builtin_add_overflow(total, n, &total)) {
-      fail(ErrorKind::value, "split", "the sizes ", sizes.list, " hold ", n, ", expected sizes from 0 to ", size);
+      fail(ErrorKind::value, "split", "the sizes ", sizes.list, " hold ", n,
+           ", expected sizes from 0 to ", size);
     }
   }
   if (total != size) {
-    fail(ErrorKind::value, "split", "the sizes ", sizes.list, " add up to ", total, ", expected ", size,
-         ", the size of dimension ", d, " (x ", x.shape(), ")");
+    fail(ErrorKind::value, "split", "the sizes ", sizes.list, " add up to ", total, ", expected ",
+         size, ", the size of dimension ", d, " (x ", x.shape(), ")");
   }
   // Views without a graph of their own: one node for them all joins their gradients in one pass.
   std::vector<Tensor> out;
@@ -91,8 +93,9 @@ Tensor Cat::forward(const std::vector<Tensor>& x) const {
     Shape rest = x[i].shape();
     if (rest.rank() == shape.rank()) rest[d] = shape[d];
     if (!(rest == shape)) {
-      fail(ErrorKind::value, "cat", "tensor ", static_cast<std::int64_t>(i), " has shape ", x[i].shape(), ", tensor 0 ",
-           like->shape(), ": expected equal sizes except in dimension ", d);
+      fail(ErrorKind::value, "cat", "tensor ", static_cast<std::int64_t>(i), " has shape ",
+           x[i].shape(), ", tensor 0 ", like->shape(),
+           ": expected equal sizes except in dimension ", d);
     }
     if (__builtin_add_overflow(shape[d], x[i].shape()[d], &shape[d])) {
       fail(ErrorKind::value, "cat", "dimension ", d, " of the result does not fit in 64 bits");
@@ -125,8 +128,8 @@ Tensor Stack::forward(const std::vector<Tensor>& x) const {
   std::vector<Tensor> parts;
   for (std::size_t i = 0; i < x.size(); ++i) {
     if (!(x[i].shape() == x[0].shape())) {
-      fail(ErrorKind::value, "stack", "tensor ", static_cast<std::int64_t>(i), " has shape ", x[i].shape(), ", tensor 0 ",
-           x[0].shape(), ": expected equal shapes");
+      fail(ErrorKind::value, "stack", "tensor ", static_cast<std::int64_t>(i), " has shape ",
+           x[i].shape(), ", tensor 0 ", x[0].shape(), ": expected equal shapes");
     }
     parts.push_back(unsqueeze(x[i], d));
   }

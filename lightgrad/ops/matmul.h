@@ -14,32 +14,42 @@ namespace lg::ops {
 
 // [..., m, k] times [..., k, n]; the leading dimensions broadcast. Any strides, no copies.
 struct BatchedMatmul : Heavy<2> {
-  static constexpr OpInfo info{.name = "bmm", .math = "x y, matrices over broadcast leading dimensions"};
+  static constexpr OpInfo info{.name = "bmm",
+                               .math = "x y, matrices over broadcast leading dimensions"};
   static constexpr bool widens_half = true;
   Tensor forward(const Tensor& x, const Tensor& y) const;
-  template <class T> static T vjp_x(T g, T x, T y, T) { return sum_to(bmm(g, transpose(y, -2, -1)), x.shape()); }
-  template <class T> static T vjp_y(T g, T x, T y, T) { return sum_to(bmm(transpose(x, -2, -1), g), y.shape()); }
+  template <class T> static T vjp_x(T g, T x, T y, T) {
+    return sum_to(bmm(g, transpose(y, -2, -1)), x.shape());
+  }
+  template <class T> static T vjp_y(T g, T x, T y, T) {
+    return sum_to(bmm(transpose(x, -2, -1), g), y.shape());
+  }
 };
 
 struct Matmul : Composite<2> {
-  static constexpr OpInfo info{.name = "matmul", .math = "x y: vectors, matrices, or stacks of matrices that broadcast"};
+  static constexpr OpInfo info{
+      .name = "matmul", .math = "x y: vectors, matrices, or stacks of matrices that broadcast"};
   Tensor forward(const Tensor& x, const Tensor& y) const;
 };
 
 // bias may be absent.
 struct Linear : Heavy<3> {
-  static constexpr OpInfo info{.name = "linear", .math = "x weight^T + bias", .args = {"x", "weight", "bias"}};
+  static constexpr OpInfo info{
+      .name = "linear", .math = "x weight^T + bias", .args = {"x", "weight", "bias"}};
   static constexpr unsigned optional = 0b100;
   static constexpr bool widens_half = true;
   Tensor forward(const Tensor& x, const Tensor& weight, const Tensor& bias) const;
   template <class T> static T vjp_x(T g, T, T weight, T, T) { return matmul(g, weight); }
-  template <class T> static T vjp_y(T g, T x, T, T, T) { return matmul(transpose(as_rows(g), 0, 1), as_rows(x)); }
+  template <class T> static T vjp_y(T g, T x, T, T, T) {
+    return matmul(transpose(as_rows(g), 0, 1), as_rows(x));
+  }
   template <class T> static T vjp_z(T g, T, T, T bias, T) { return sum_to(g, bias.shape()); }
 };
 
 }  // namespace lg::ops
 
 namespace lg {
-// NumPy's einsum: "ij,jk->ik", with ellipsis and repeated letters. ValueError on a malformed equation.
+// NumPy's einsum: "ij,jk->ik", with ellipsis and repeated letters. ValueError on a malformed
+// equation.
 Tensor einsum(std::string_view equation, const std::vector<Tensor>& operands);
 }  // namespace lg

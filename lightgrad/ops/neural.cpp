@@ -1,4 +1,5 @@
-// neural.cpp: softmax, layer_norm, embedding and dropout. Losses and attention have files of their own.
+// neural.cpp: softmax, layer_norm, embedding and dropout. Losses and attention have files of their
+// own.
 #include "lightgrad/ops/neural.h"
 
 #include <cmath>
@@ -20,14 +21,16 @@ struct Rows {
 };
 
 void check_probability(double p, std::string_view name) {
-  if (!(p >= 0 && p <= 1)) fail(ErrorKind::value, name, "p is ", p, ", expected a probability from 0 to 1");
+  if (!(p >= 0 && p <= 1))
+    fail(ErrorKind::value, name, "p is ", p, ", expected a probability from 0 to 1");
 }
 
 // A row-wise operation along any dimension: the dimension goes last and back.
 template <class F>
 Tensor along_last(const Tensor& x, std::int64_t dim, std::string_view name, F&& f) {
   const int d = normalize_axis(dim, x.rank(), name);
-  if (!is_floating(x.dtype())) fail(ErrorKind::type, name, "x is ", x.describe(), ", expected a floating-point dtype");
+  if (!is_floating(x.dtype()))
+    fail(ErrorKind::type, name, "x is ", x.describe(), ", expected a floating-point dtype");
   if (x.rank() == 0) return reshape(f(reshape(x, {1})), {});
   return d == x.rank() - 1 ? f(x) : transpose(f(transpose(x, d, -1)), d, -1);
 }
@@ -37,7 +40,8 @@ Tensor along_last(const Tensor& x, std::int64_t dim, std::string_view name, F&& 
 Tensor Gelu::forward(const Tensor& x) const {
   if (approximate == "none") return gelu_erf(x);
   if (approximate == "tanh") return gelu_tanh(x);
-  fail(ErrorKind::value, "gelu", "approximate is \"", approximate, "\", expected \"none\" or \"tanh\"");
+  fail(ErrorKind::value, "gelu", "approximate is \"", approximate,
+       "\", expected \"none\" or \"tanh\"");
 }
 
 // --- softmax ---
@@ -46,11 +50,14 @@ Tensor SoftmaxRows::forward(const Tensor& x) const {
   const Tensor c = x.contiguous_data();
   Tensor y = Tensor::empty(x.shape(), x.dtype());
   const Rows r(x.shape());
-  with_floats(x, "softmax", [&]<class T>(const auto& k, T) { k.softmax_forward(c.data<T>(), y.data<T>(), r.rows, r.n); });
+  with_floats(x, "softmax", [&]<class T>(const auto& k, T) {
+    k.softmax_forward(c.data<T>(), y.data<T>(), r.rows, r.n);
+  });
   return y;
 }
 
-void SoftmaxRows::backward(const Tensor& g, const Tensor*, const Tensor& y, Wanted, Gradients out) const {
+void SoftmaxRows::backward(const Tensor& g, const Tensor*, const Tensor& y, Wanted,
+                           Gradients out) const {
   const Tensor c = g.contiguous_data();
   out[0] = Tensor::empty(y.shape(), y.dtype());
   const Rows r(y.shape());
@@ -68,12 +75,14 @@ Tensor LogSoftmaxRows::forward(const Tensor& x) const {
   const Tensor c = x.contiguous_data();
   Tensor y = Tensor::empty(x.shape(), x.dtype());
   const Rows r(x.shape());
-  with_floats(x, "log_softmax",
-              [&]<class T>(const auto& k, T) { k.log_softmax_forward(c.data<T>(), y.data<T>(), r.rows, r.n); });
+  with_floats(x, "log_softmax", [&]<class T>(const auto& k, T) {
+    k.log_softmax_forward(c.data<T>(), y.data<T>(), r.rows, r.n);
+  });
   return y;
 }
 
-void LogSoftmaxRows::backward(const Tensor& g, const Tensor*, const Tensor& y, Wanted, Gradients out) const {
+void LogSoftmaxRows::backward(const Tensor& g, const Tensor*, const Tensor& y, Wanted,
+                              Gradients out) const {
   const Tensor c = g.contiguous_data();
   out[0] = Tensor::empty(y.shape(), y.dtype());
   const Rows r(y.shape());
@@ -108,7 +117,8 @@ Tensor Dropout::forward(const Tensor& x) const {
   check_probability(p, "dropout");
   if (!training || p == 0) return x;
   const Stream s = default_generator().next();
-  return dropout_stream(x, p, static_cast<std::int64_t>(s.seed), static_cast<std::int64_t>(s.offset));
+  return dropout_stream(x, p, static_cast<std::int64_t>(s.seed),
+                        static_cast<std::int64_t>(s.offset));
 }
 
 // --- layer_norm ---
@@ -118,12 +128,13 @@ Tensor LayerNorm::forward(const Tensor& x, const Tensor& weight, const Tensor& b
   bool fits = k > 0 && x.rank() >= k;
   for (int i = 0; fits && i < k; ++i) fits = x.shape()[x.rank() - k + i] == normalized_shape[i];
   if (!fits) {
-    fail(ErrorKind::value, "layer_norm", "normalized_shape ", normalized_shape, " is not the end of x's shape ", x.shape());
+    fail(ErrorKind::value, "layer_norm", "normalized_shape ", normalized_shape,
+         " is not the end of x's shape ", x.shape());
   }
   for (const Tensor* t : {&weight, &bias}) {
     if (t->defined() && !(t->shape() == normalized_shape && t->dtype() == x.dtype())) {
-      fail(ErrorKind::value, "layer_norm", t == &weight ? "weight" : "bias", " is ", t->describe(), ", expected ",
-           name_of(x.dtype()), " ", normalized_shape);
+      fail(ErrorKind::value, "layer_norm", t == &weight ? "weight" : "bias", " is ", t->describe(),
+           ", expected ", name_of(x.dtype()), " ", normalized_shape);
     }
   }
   const std::int64_t n = normalized_shape.numel(), rows = n ? x.numel() / n : 0;
@@ -133,23 +144,26 @@ Tensor LayerNorm::forward(const Tensor& x, const Tensor& weight, const Tensor& b
   mean = Tensor::empty({rows}, x.dtype());
   rstd = Tensor::empty({rows}, x.dtype());
   with_floats(x, "layer_norm", [&]<class T>(const auto& kernels, T) {
-    kernels.layer_norm_forward(c.data<T>(), data_or_null<T>(w), data_or_null<T>(b), y.data<T>(), mean.data<T>(),
-                               rstd.data<T>(), rows, n, eps);
+    kernels.layer_norm_forward(c.data<T>(), data_or_null<T>(w), data_or_null<T>(b), y.data<T>(),
+                               mean.data<T>(), rstd.data<T>(), rows, n, eps);
   });
   return y;
 }
 
-void LayerNorm::backward(const Tensor& g, const Tensor* in, const Tensor&, Wanted wanted, Gradients out) const {
+void LayerNorm::backward(const Tensor& g, const Tensor* in, const Tensor&, Wanted wanted,
+                         Gradients out) const {
   const std::int64_t n = normalized_shape.numel(), rows = n ? in[0].numel() / n : 0;
   const Tensor c = g.contiguous_data(), x = in[0].contiguous_data(),
                w = in[1].defined() ? in[1].contiguous_data() : in[1];
   if (wanted & 1) out[0] = Tensor::empty(x.shape(), x.dtype());
   if (wanted & 2) out[1] = Tensor::empty(normalized_shape, x.dtype());
   if (wanted & 4) out[2] = Tensor::empty(normalized_shape, x.dtype());
-  auto target = [&]<class T>(int i, T) { return wanted >> i & 1 ? out[static_cast<std::size_t>(i)].data<T>() : nullptr; };
+  auto target = [&]<class T>(int i, T) {
+    return wanted >> i & 1 ? out[static_cast<std::size_t>(i)].data<T>() : nullptr;
+  };
   with_floats(x, "layer_norm", [&]<class T>(const auto& k, T) {
-    k.layer_norm_backward(c.data<T>(), x.data<T>(), data_or_null<T>(w), mean.data<T>(), rstd.data<T>(), target(0, T{}),
-                          target(1, T{}), target(2, T{}), rows, n);
+    k.layer_norm_backward(c.data<T>(), x.data<T>(), data_or_null<T>(w), mean.data<T>(),
+                          rstd.data<T>(), target(0, T{}), target(1, T{}), target(2, T{}), rows, n);
   });
 }
 
@@ -169,7 +183,8 @@ Tensor checked_ids(const Tensor& ids, std::int64_t size, std::string_view name) 
   if (!is_integral(ids.dtype()) || ids.dtype() == DType::bool_) {
     fail(ErrorKind::type, name, "ids are ", ids.describe(), ", expected an integer dtype");
   }
-  const Tensor i = ids.dtype() == DType::int64 ? ids.contiguous_data() : Cast{{}, DType::int64}.forward(ids);
+  const Tensor i =
+      ids.dtype() == DType::int64 ? ids.contiguous_data() : Cast{{}, DType::int64}.forward(ids);
   const auto* p = i.data<std::int64_t>();
   for (std::int64_t k = 0; k < i.numel(); ++k) {
     if (p[k] < 0 || p[k] >= size) {
@@ -181,15 +196,18 @@ Tensor checked_ids(const Tensor& ids, std::int64_t size, std::string_view name) 
 }  // namespace
 
 Tensor Embedding::forward(const Tensor& ids, const Tensor& weight) const {
-  if (weight.rank() != 2) fail(ErrorKind::value, "embedding", "weight has shape ", weight.shape(), ", expected [rows, width]");
+  if (weight.rank() != 2)
+    fail(ErrorKind::value, "embedding", "weight has shape ", weight.shape(),
+         ", expected [rows, width]");
   const Tensor i = checked_ids(ids, weight.shape()[0], "embedding"), w = weight.contiguous_data();
   Shape shape = ids.shape();
   shape.push_back(weight.shape()[1]);
   Tensor y = Tensor::empty(shape, weight.dtype());
   if (y.numel() == 0) return y;
   if (!is_floating(weight.dtype())) {
-    backend(weight.device()).index_select(size_of(weight.dtype()), w.raw_data(), i.data<std::int64_t>(), y.raw_data(), 1,
-                                          weight.shape()[0], i.numel(), weight.shape()[1]);
+    backend(weight.device())
+        .index_select(size_of(weight.dtype()), w.raw_data(), i.data<std::int64_t>(), y.raw_data(),
+                      1, weight.shape()[0], i.numel(), weight.shape()[1]);
     return y;
   }
   with_floats(weight, "embedding", [&]<class T>(const auto& k, T) {
@@ -198,17 +216,20 @@ Tensor Embedding::forward(const Tensor& ids, const Tensor& weight) const {
   return y;
 }
 
-void Embedding::backward(const Tensor& g, const Tensor* in, const Tensor&, Wanted wanted, Gradients out) const {
+void Embedding::backward(const Tensor& g, const Tensor* in, const Tensor&, Wanted wanted,
+                         Gradients out) const {
   if (!(wanted & 2)) return;
   const Tensor& weight = in[1];
-  const Tensor i = in[0].dtype() == DType::int64 ? in[0].contiguous_data() : Cast{{}, DType::int64}.forward(in[0]);
+  const Tensor i = in[0].dtype() == DType::int64 ? in[0].contiguous_data()
+                                                 : Cast{{}, DType::int64}.forward(in[0]);
   const Tensor c = g.contiguous_data();
   out[1] = zeros(weight.shape(), weight.dtype());
   std::int64_t skip = -1;
   if (padding_idx) skip = *padding_idx < 0 ? *padding_idx + weight.shape()[0] : *padding_idx;
   if (i.numel() == 0 || weight.numel() == 0) return;
   with_floats(weight, "embedding", [&]<class T>(const auto& k, T) {
-    k.embedding_backward(c.data<T>(), i.data<std::int64_t>(), out[1].data<T>(), i.numel(), weight.shape()[1], skip);
+    k.embedding_backward(c.data<T>(), i.data<std::int64_t>(), out[1].data<T>(), i.numel(),
+                         weight.shape()[1], skip);
   });
 }
 
@@ -218,7 +239,8 @@ Tensor Embedding::composite(const Tensor& ids, const Tensor& weight) const {
   Tensor w = weight;
   if (padding_idx) {  // that row takes no gradient
     Tensor row = reshape(arange(weight.shape()[0]), {-1, 1});
-    w = where(row == (*padding_idx < 0 ? *padding_idx + weight.shape()[0] : *padding_idx), weight.detach(), weight);
+    w = where(row == (*padding_idx < 0 ? *padding_idx + weight.shape()[0] : *padding_idx),
+              weight.detach(), weight);
   }
   return reshape(index_select(w, 0, reshape(ids, {-1})), shape);
 }

@@ -1,5 +1,6 @@
-// neural.h: softmax, normalisation, losses, embedding, dropout and attention. Those with a backward kernel of their
-// own (`backward`, `gradients`: a bit per input that has one) also say what they are in smaller operations
+// neural.h: softmax, normalisation, losses, embedding, dropout and attention. Those with a backward
+// kernel of their own (`backward`, `gradients`: a bit per input that has one) also say what they
+// are in smaller operations
 // (`composite`): tests hold the kernels against it, and gradients of gradients go through it.
 #pragma once
 
@@ -15,7 +16,8 @@ using Wanted = unsigned;              // bit i: input i wants a gradient
 
 struct Gelu : Composite<1> {
   std::string approximate = "none";
-  static constexpr OpInfo info{.name = "gelu", .math = "x times the normal distribution function of x, exact or by tanh"};
+  static constexpr OpInfo info{
+      .name = "gelu", .math = "x times the normal distribution function of x, exact or by tanh"};
   static constexpr auto attrs = std::tuple(attr(&Gelu::approximate, "approximate"));
   Tensor forward(const Tensor& x) const;
 };
@@ -30,7 +32,8 @@ struct SoftmaxRows : Heavy<1> {
 };
 
 struct LogSoftmaxRows : Heavy<1> {
-  static constexpr OpInfo info{.name = "log_softmax_rows", .math = "ln of softmax along the last dimension"};
+  static constexpr OpInfo info{.name = "log_softmax_rows",
+                               .math = "ln of softmax along the last dimension"};
   static constexpr bool widens_half = true;
   static constexpr unsigned gradients = 1, keeps = 0b11;
   Tensor forward(const Tensor& x) const;
@@ -56,9 +59,11 @@ struct LogSoftmax : Composite<1> {
 struct DropoutMask : Heavy<1> {
   double p = 0.5;
   std::int64_t seed = 0, offset = 0;
-  static constexpr OpInfo info{.name = "dropout_stream", .math = "dropout by the random stream (seed, offset)"};
-  static constexpr auto attrs = std::tuple(required(&DropoutMask::p, "p"), required(&DropoutMask::seed, "seed"),
-                                           required(&DropoutMask::offset, "offset"));
+  static constexpr OpInfo info{.name = "dropout_stream",
+                               .math = "dropout by the random stream (seed, offset)"};
+  static constexpr auto attrs =
+      std::tuple(required(&DropoutMask::p, "p"), required(&DropoutMask::seed, "seed"),
+                 required(&DropoutMask::offset, "offset"));
   static constexpr bool widens_half = true;
   Tensor forward(const Tensor& x) const;
   template <class T> T vjp(T g, T, T) const { return dropout_stream(g, p, seed, offset); }
@@ -67,8 +72,11 @@ struct DropoutMask : Heavy<1> {
 struct Dropout : Composite<1> {
   double p = 0.5;
   bool training = true;
-  static constexpr OpInfo info{.name = "dropout", .math = "x with a share p of it zeroed at random, the rest divided by 1 - p"};
-  static constexpr auto attrs = std::tuple(attr(&Dropout::p, "p"), attr(&Dropout::training, "training"));
+  static constexpr OpInfo info{
+      .name = "dropout",
+      .math = "x with a share p of it zeroed at random, the rest divided by 1 - p"};
+  static constexpr auto attrs =
+      std::tuple(attr(&Dropout::p, "p"), attr(&Dropout::training, "training"));
   Tensor forward(const Tensor& x) const;
 };
 
@@ -77,10 +85,12 @@ struct LayerNorm : Heavy<3> {
   Shape normalized_shape;
   double eps = 1e-5;
   Tensor mean, rstd;  // kept for backward, one per row
-  static constexpr OpInfo info{.name = "layer_norm", .math = "(x - mean) / sqrt(var + eps) weight + bias over the last dimensions",
-                               .args = {"x", "weight", "bias"}};
-  static constexpr auto attrs =
-      std::tuple(required(&LayerNorm::normalized_shape, "normalized_shape"), attr(&LayerNorm::eps, "eps"));
+  static constexpr OpInfo info{
+      .name = "layer_norm",
+      .math = "(x - mean) / sqrt(var + eps) weight + bias over the last dimensions",
+      .args = {"x", "weight", "bias"}};
+  static constexpr auto attrs = std::tuple(
+      required(&LayerNorm::normalized_shape, "normalized_shape"), attr(&LayerNorm::eps, "eps"));
   static constexpr bool widens_half = true;
   static constexpr unsigned optional = 0b110, gradients = 0b111, keeps = 0b0111;
   Tensor forward(const Tensor& x, const Tensor& weight, const Tensor& bias);
@@ -90,7 +100,8 @@ struct LayerNorm : Heavy<3> {
 
 struct Embedding : Heavy<2> {
   std::optional<std::int64_t> padding_idx;
-  static constexpr OpInfo info{.name = "embedding", .math = "the rows weight[ids]", .args = {"ids", "weight"}};
+  static constexpr OpInfo info{
+      .name = "embedding", .math = "the rows weight[ids]", .args = {"ids", "weight"}};
   static constexpr auto attrs = std::tuple(attr(&Embedding::padding_idx, "padding_idx"));
   static constexpr bool widens_half = true;
   static constexpr unsigned gradients = 0b10, keeps = 0b011;
@@ -104,10 +115,12 @@ struct CrossEntropyRows : Heavy<3> {
   std::int64_t ignore_index = -100;
   double label_smoothing = 0;
   Tensor logsumexp;  // kept for backward, one per row
-  static constexpr OpInfo info{.name = "cross_entropy_rows", .math = "logsumexp(x) - x[target], per row",
+  static constexpr OpInfo info{.name = "cross_entropy_rows",
+                               .math = "logsumexp(x) - x[target], per row",
                                .args = {"logits", "target", "weight"}};
-  static constexpr auto attrs = std::tuple(attr(&CrossEntropyRows::ignore_index, "ignore_index"),
-                                           attr(&CrossEntropyRows::label_smoothing, "label_smoothing"));
+  static constexpr auto attrs =
+      std::tuple(attr(&CrossEntropyRows::ignore_index, "ignore_index"),
+                 attr(&CrossEntropyRows::label_smoothing, "label_smoothing"));
   static constexpr bool widens_half = true;
   static constexpr unsigned optional = 0b100, gradients = 0b001, keeps = 0b0111;
   Tensor forward(const Tensor& logits, const Tensor& target, const Tensor& weight);
@@ -120,11 +133,12 @@ struct CrossEntropy : Composite<3> {
   std::int64_t ignore_index = -100;
   std::string reduction = "mean";
   double label_smoothing = 0;
-  static constexpr OpInfo info{.name = "cross_entropy", .math = "-ln softmax(logits)[target], averaged",
+  static constexpr OpInfo info{.name = "cross_entropy",
+                               .math = "-ln softmax(logits)[target], averaged",
                                .args = {"logits", "target", "weight"}};
-  static constexpr auto attrs =
-      std::tuple(attr(&CrossEntropy::ignore_index, "ignore_index"), attr(&CrossEntropy::reduction, "reduction"),
-                 attr(&CrossEntropy::label_smoothing, "label_smoothing"));
+  static constexpr auto attrs = std::tuple(attr(&CrossEntropy::ignore_index, "ignore_index"),
+                                           attr(&CrossEntropy::reduction, "reduction"),
+                                           attr(&CrossEntropy::label_smoothing, "label_smoothing"));
   static constexpr unsigned optional = 0b100;
   Tensor forward(const Tensor& logits, const Tensor& target, const Tensor& weight) const;
 };
@@ -132,39 +146,44 @@ struct CrossEntropy : Composite<3> {
 struct NllLoss : Composite<3> {
   std::int64_t ignore_index = -100;
   std::string reduction = "mean";
-  static constexpr OpInfo info{.name = "nll_loss", .math = "-x[target], weighted and averaged",
+  static constexpr OpInfo info{.name = "nll_loss",
+                               .math = "-x[target], weighted and averaged",
                                .args = {"x", "target", "weight"}};
-  static constexpr auto attrs =
-      std::tuple(attr(&NllLoss::ignore_index, "ignore_index"), attr(&NllLoss::reduction, "reduction"));
+  static constexpr auto attrs = std::tuple(attr(&NllLoss::ignore_index, "ignore_index"),
+                                           attr(&NllLoss::reduction, "reduction"));
   static constexpr unsigned optional = 0b100;
   Tensor forward(const Tensor& x, const Tensor& target, const Tensor& weight) const;
 };
 
 struct MseLoss : Composite<2> {
   std::string reduction = "mean";
-  static constexpr OpInfo info{.name = "mse_loss", .math = "(x - target)^2, averaged", .args = {"x", "target"}};
+  static constexpr OpInfo info{
+      .name = "mse_loss", .math = "(x - target)^2, averaged", .args = {"x", "target"}};
   static constexpr auto attrs = std::tuple(attr(&MseLoss::reduction, "reduction"));
   Tensor forward(const Tensor& x, const Tensor& target) const;
 };
 
-// query [..., L, E], key [..., S, E], value [..., S, Ev]; mask, broadcast to [..., L, S], is bool (false: not
-// allowed) or added to the scores. A query that may look at nothing gives 0.
+// query [..., L, E], key [..., S, E], value [..., S, Ev]; mask, broadcast to [..., L, S], is bool
+// (false: not allowed) or added to the scores. A query that may look at nothing gives 0.
 struct Attention : Heavy<4> {
   double dropout_p = 0;
   bool is_causal = false;
   std::optional<double> scale;
-  Tensor logsumexp;        // kept for backward
-  Stream stream;           // of the dropout
-  static constexpr OpInfo info{.name = "scaled_dot_product_attention",
-                               .math = "softmax(query key^T scale + mask) value; scale: 1 / sqrt(E)",
-                               .args = {"query", "key", "value", "attn_mask"}};
-  static constexpr auto attrs = std::tuple(attr(&Attention::dropout_p, "dropout_p"),
-                                           attr(&Attention::is_causal, "is_causal"), attr(&Attention::scale, "scale"));
+  Tensor logsumexp;  // kept for backward
+  Stream stream;     // of the dropout
+  static constexpr OpInfo info{
+      .name = "scaled_dot_product_attention",
+      .math = "softmax(query key^T scale + mask) value; scale: 1 / sqrt(E)",
+      .args = {"query", "key", "value", "attn_mask"}};
+  static constexpr auto attrs =
+      std::tuple(attr(&Attention::dropout_p, "dropout_p"), attr(&Attention::is_causal, "is_causal"),
+                 attr(&Attention::scale, "scale"));
   static constexpr bool widens_half = true;
   static constexpr unsigned optional = 0b1000, gradients = 0b1111, keeps = 0b11111;
   Tensor forward(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& mask);
   void backward(const Tensor& g, const Tensor* in, const Tensor& y, Wanted, Gradients out) const;
-  Tensor composite(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& mask) const;
+  Tensor composite(const Tensor& query, const Tensor& key, const Tensor& value,
+                   const Tensor& mask) const;
 };
 
 }  // namespace lg::ops

@@ -1,5 +1,5 @@
-// op.h: the vocabulary in which operations are written: families, attributes, and the Probe that finds out which
-// values a gradient mentions. Knows nothing of kernels, SIMD or Python.
+// op.h: the vocabulary in which operations are written: families, attributes, and the Probe that
+// finds out which values a gradient mentions. Knows nothing of kernels, SIMD or Python.
 #pragma once
 
 #include <array>
@@ -25,7 +25,7 @@ struct Domain {
 
 struct OpInfo {
   std::string_view name, math;
-  Domain domain{};                                      // where tests draw inputs from
+  Domain domain{};  // where tests draw inputs from
   std::array<const char*, 5> args{"x", "y", "z", "w", "v"};
 };
 
@@ -46,8 +46,7 @@ enum class Rule : std::uint8_t {
   any,         // integers stay integers (computed in int64, wrapped)
   comparison,  // computed in the promoted dtype, gives bool
 };
-template <int N, Rule R>
-struct Pointwise {
+template <int N, Rule R> struct Pointwise {
   static constexpr int arity = N;
   static constexpr bool pointwise = true;
   static constexpr Rule rule = R;
@@ -60,8 +59,7 @@ using BinaryFloat = Pointwise<2, Rule::floating>;
 using Compare = Pointwise<2, Rule::comparison>;
 
 // An operation with a shape rule and kernel of its own: a member `forward`.
-template <int N>
-struct Heavy {
+template <int N> struct Heavy {
   static constexpr int arity = N;
   static constexpr bool pointwise = false;
 };
@@ -75,68 +73,66 @@ struct Variadic {
   static constexpr bool pointwise = false;
 };
 // Written in terms of other operations: nothing is recorded for it, its parts are.
-template <int N>
-struct Composite {
+template <int N> struct Composite {
   static constexpr int arity = N;
   static constexpr bool pointwise = false;
   static constexpr bool is_composite = true;
 };
 
-// --- attributes: an operation's data members, named once, for C++ arguments, Python defaults, docs and pictures ---
-template <class Op, class M>
-struct Attr {
+// --- attributes: an operation's data members, named once, for C++ arguments, Python defaults, docs
+// and pictures ---
+template <class Op, class M> struct Attr {
   M Op::*member;
   const char* name;
   bool required;
   using type = M;
 };
 // With a default (the member's initialiser) ...
-template <class Op, class M>
-constexpr Attr<Op, M> attr(M Op::*member, const char* name) {
+template <class Op, class M> constexpr Attr<Op, M> attr(M Op::*member, const char* name) {
   return {member, name, false};
 }
 // ... and without one.
-template <class Op, class M>
-constexpr Attr<Op, M> required(M Op::*member, const char* name) {
+template <class Op, class M> constexpr Attr<Op, M> required(M Op::*member, const char* name) {
   return {member, name, true};
 }
-template <class Op>
-constexpr auto attributes_of() {
-  if constexpr (requires { Op::attrs; }) return Op::attrs;
-  else return std::tuple<>{};
+template <class Op> constexpr auto attributes_of() {
+  if constexpr (requires { Op::attrs; })
+    return Op::attrs;
+  else
+    return std::tuple<>{};
 }
 template <class Op>
 inline constexpr int attribute_count = std::tuple_size_v<decltype(attributes_of<Op>())>;
 
-// The type and default of attribute I as a function parameter; past the last one, a type that nobody passes.
+// The type and default of attribute I as a function parameter; past the last one, a type that
+// nobody passes.
 struct NoAttribute {};
-template <class Op, int I>
-constexpr auto attribute_type() {
+template <class Op, int I> constexpr auto attribute_type() {
   if constexpr (I < attribute_count<Op>) {
-    return std::type_identity<typename std::tuple_element_t<I, decltype(attributes_of<Op>())>::type>{};
+    return std::type_identity<
+        typename std::tuple_element_t<I, decltype(attributes_of<Op>())>::type>{};
   } else {
     return std::type_identity<NoAttribute>{};
   }
 }
-template <class Op, int I>
-using attr_t = typename decltype(attribute_type<Op, I>())::type;
-template <class Op, int I>
-attr_t<Op, I> attr_default() {
+template <class Op, int I> using attr_t = typename decltype(attribute_type<Op, I>())::type;
+template <class Op, int I> attr_t<Op, I> attr_default() {
   if constexpr (I < attribute_count<Op>) {
-    static_assert(!std::get<I>(Op::attrs).required, "this argument of the operation has no default");
+    static_assert(!std::get<I>(Op::attrs).required,
+                  "this argument of the operation has no default");
     return Op{}.*(std::get<I>(Op::attrs).member);
   } else {
     return {};
   }
 }
-template <class Op, class... A>
-Op make_op([[maybe_unused]] A&&... attributes) {
+template <class Op, class... A> Op make_op([[maybe_unused]] A&&... attributes) {
   Op op{};
-  if constexpr (attribute_count<Op> > 0) {
+  if constexpr (attribute_count < Op >> 0) {
     auto all = std::forward_as_tuple(attributes...);
     [&]<std::size_t... I>(std::index_sequence<I...>) {
       ((op.*(std::get<I>(Op::attrs).member) = std::get<I>(all)), ...);
-    }(std::make_index_sequence<static_cast<std::size_t>(attribute_count<Op>)>());
+    }
+    (std::make_index_sequence<static_cast<std::size_t>(attribute_count<Op>)>());
   }
   return op;
 }
@@ -145,36 +141,35 @@ Op make_op([[maybe_unused]] A&&... attributes) {
 inline double to_number(double v) { return v; }
 inline double to_number(bool v) { return v; }
 inline double to_number(std::int64_t v) { return static_cast<double>(v); }
-inline double to_number(const std::optional<double>& v) { return v ? *v : std::numeric_limits<double>::quiet_NaN(); }
-template <class M>
-M from_number(double v) {
-  if constexpr (std::same_as<M, std::optional<double>>) return std::isnan(v) ? M{} : M{v};
-  else return static_cast<M>(v);
+inline double to_number(const std::optional<double>& v) {
+  return v ? *v : std::numeric_limits<double>::quiet_NaN();
+}
+template <class M> M from_number(double v) {
+  if constexpr (std::same_as<M, std::optional<double>>)
+    return std::isnan(v) ? M{} : M{v};
+  else
+    return static_cast<M>(v);
 }
 
-template <class... Ops>
-struct TypeList {
+template <class... Ops> struct TypeList {
   static constexpr int size = sizeof...(Ops);
-  template <class F>
-  static constexpr void each(F&& f) {
-    (f.template operator()<Ops>(), ...);
-  }
-  template <class Op>
-  static constexpr int index() {
+  template <class F> static constexpr void each(F&& f) { (f.template operator()<Ops>(), ...); }
+  template <class Op> static constexpr int index() {
     int i = 0, found = -1;
     ((std::same_as<Op, Ops> ? void(found = i++) : void(i++)), ...);
     return found;
   }
 };
 
-// A value that only knows which inputs it came from: run through a gradient at compile time, it tells what that
-// gradient mentions, and a node saves nothing else. Bit i: input i; bit `arity`: the output.
+// A value that only knows which inputs it came from: run through a gradient at compile time, it
+// tells what that gradient mentions, and a node saves nothing else. Bit i: input i; bit `arity`:
+// the output.
 struct Probe {
   unsigned mask = 0;
 
   constexpr Probe() = default;
   template <class T>
-    requires std::is_arithmetic_v<T>
+  requires std::is_arithmetic_v<T>
   constexpr Probe(T) {}
   static constexpr Probe of(unsigned mask) {
     Probe p;
@@ -201,41 +196,51 @@ struct Probe {
   friend constexpr Probe operator||(Probe a, Probe b) { return of(a.mask | b.mask); }
 };
 
-// --- gradient formulas: vjp for one input, vjp_x, vjp_y, vjp_z for several; one template per formula ---
+// --- gradient formulas: vjp for one input, vjp_x, vjp_y, vjp_z for several; one template per
+// formula ---
 template <int I, class Op, class T>
 constexpr auto call_vjp(const Op& op, const T& g, const T* in, const T& out) {
   if constexpr (Op::arity == 1) {
     return op.vjp(g, in[0], out);
   } else if constexpr (Op::arity == 2) {
-    if constexpr (I == 0) return op.vjp_x(g, in[0], in[1], out);
-    else return op.vjp_y(g, in[0], in[1], out);
+    if constexpr (I == 0)
+      return op.vjp_x(g, in[0], in[1], out);
+    else
+      return op.vjp_y(g, in[0], in[1], out);
   } else {
-    if constexpr (I == 0) return op.vjp_x(g, in[0], in[1], in[2], out);
-    else if constexpr (I == 1) return op.vjp_y(g, in[0], in[1], in[2], out);
-    else return op.vjp_z(g, in[0], in[1], in[2], out);
+    if constexpr (I == 0)
+      return op.vjp_x(g, in[0], in[1], in[2], out);
+    else if constexpr (I == 1)
+      return op.vjp_y(g, in[0], in[1], in[2], out);
+    else
+      return op.vjp_z(g, in[0], in[1], in[2], out);
   }
 }
 // By name, not by trying the call: a formula with an error in it must not vanish.
 template <int I, class Op>
-concept HasVjp =
-    (Op::arity == 1 && I == 0 && requires { &Op::template vjp<Probe>; }) ||
-    (Op::arity > 1 && I == 0 && requires { &Op::template vjp_x<Probe>; }) ||
-    (Op::arity > 1 && I == 1 && requires { &Op::template vjp_y<Probe>; }) ||
-    (Op::arity > 2 && I == 2 && requires { &Op::template vjp_z<Probe>; });
+concept HasVjp = (Op::arity == 1 && I == 0 && requires { &Op::template vjp<Probe>; }) ||
+                 (Op::arity > 1 && I == 0 && requires { &Op::template vjp_x<Probe>; }) ||
+                 (Op::arity > 1 && I == 1 && requires { &Op::template vjp_y<Probe>; }) ||
+                 (Op::arity > 2 && I == 2 && requires { &Op::template vjp_z<Probe>; });
 template <class Op>
-concept HasJointBackward = requires { Op::gradients; };  // bit i: input i gets one from op.backward(...)
+concept HasJointBackward = requires {
+  Op::gradients;
+};  // bit i: input i gets one from op.backward(...)
 template <class Op>
-concept IsComposite = requires { Op::is_composite; };
+concept IsComposite = requires {
+  Op::is_composite;
+};
 template <class Op>
 inline constexpr bool differentiable = [] {
-  if constexpr (requires { Op::differentiable; }) return Op::differentiable;
-  else return true;
+  if constexpr (requires { Op::differentiable; })
+    return Op::differentiable;
+  else
+    return true;
 }();
 
-// What the gradient of input I mentions; an operation may say it itself (`keeps`) when its formula is not written
-// for every value type.
-template <int I, class Op>
-unsigned mentioned() {
+// What the gradient of input I mentions; an operation may say it itself (`keeps`) when its formula
+// is not written for every value type.
+template <int I, class Op> unsigned mentioned() {
   if constexpr (requires { Op::keeps; }) {
     return Op::keeps;
   } else if constexpr (HasVjp<I, Op>) {

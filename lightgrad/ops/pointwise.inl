@@ -1,6 +1,7 @@
-// Pointwise operations. Read once as lg::ops and once per SIMD target, so: no include guard, no #include, nothing
-// but blocks. `eval` speaks of one element (V: a SIMD vector of float or double, or an int64); `vjp` is the
-// gradient for x given g, the gradient of the output y: as tensor language, and as one fused pass on V.
+// Pointwise operations. Read once as lg::ops and once per SIMD target, so: no include guard, no
+// #include, nothing but blocks. `eval` speaks of one element (V: a SIMD vector of float or double,
+// or an int64); `vjp` is the gradient for x given g, the gradient of the output y: as tensor
+// language, and as one fused pass on V.
 
 // --- arithmetic ---
 
@@ -36,7 +37,9 @@ struct Pow : Binary {
   static constexpr OpInfo info{.name = "pow", .math = "x^y", .domain = {0.3, 2}};
   template <class V> static V eval(V x, V y) { return pow(x, y); }
   // x^0 is constant even at 0; 0^y is constant for y > 0.
-  template <class T> static T vjp_x(T g, T x, T y, T) { return where(y == T(0), T(0), g * (y * pow(x, y - T(1)))); }
+  template <class T> static T vjp_x(T g, T x, T y, T) {
+    return where(y == T(0), T(0), g * (y * pow(x, y - T(1))));
+  }
   template <class T> static T vjp_y(T g, T x, T y, T out) {
     return g * where((x == T(0)) && (y >= T(0)), T(0), out * log(x));
   }
@@ -49,7 +52,8 @@ struct FloorDivide : Binary {
 };
 
 struct Remainder : Binary {
-  static constexpr OpInfo info{.name = "remainder", .math = "x - y floor(x / y)", .domain = {0.5, 3}};
+  static constexpr OpInfo info{
+      .name = "remainder", .math = "x - y floor(x / y)", .domain = {0.5, 3}};
   template <class V> static V eval(V x, V y) { return remainder(x, y); }
   template <class T> static T vjp_x(T g, T, T, T) { return g; }
   template <class T> static T vjp_y(T g, T x, T y, T) { return -g * floor(x / y); }
@@ -58,15 +62,23 @@ struct Remainder : Binary {
 struct Maximum : Binary {
   static constexpr OpInfo info{.name = "maximum", .math = "max(x, y)"};
   template <class V> static V eval(V x, V y) { return max(x, y); }
-  template <class T> static T vjp_x(T g, T x, T y, T) { return where(x == y, g * T(0.5), where(x < y, T(0), g)); }
-  template <class T> static T vjp_y(T g, T x, T y, T) { return where(x == y, g * T(0.5), where(x > y, T(0), g)); }
+  template <class T> static T vjp_x(T g, T x, T y, T) {
+    return where(x == y, g * T(0.5), where(x < y, T(0), g));
+  }
+  template <class T> static T vjp_y(T g, T x, T y, T) {
+    return where(x == y, g * T(0.5), where(x > y, T(0), g));
+  }
 };
 
 struct Minimum : Binary {
   static constexpr OpInfo info{.name = "minimum", .math = "min(x, y)"};
   template <class V> static V eval(V x, V y) { return min(x, y); }
-  template <class T> static T vjp_x(T g, T x, T y, T) { return where(x == y, g * T(0.5), where(x > y, T(0), g)); }
-  template <class T> static T vjp_y(T g, T x, T y, T) { return where(x == y, g * T(0.5), where(x < y, T(0), g)); }
+  template <class T> static T vjp_x(T g, T x, T y, T) {
+    return where(x == y, g * T(0.5), where(x > y, T(0), g));
+  }
+  template <class T> static T vjp_y(T g, T x, T y, T) {
+    return where(x == y, g * T(0.5), where(x < y, T(0), g));
+  }
 };
 
 struct Neg : UnaryAny {
@@ -189,15 +201,20 @@ struct Sigmoid : Unary {
 };
 
 struct Erf : Unary {
-  static constexpr OpInfo info{.name = "erf", .math = "2/sqrt(pi) times the integral of e^(-t^2) from 0 to x"};
+  static constexpr OpInfo info{.name = "erf",
+                               .math = "2/sqrt(pi) times the integral of e^(-t^2) from 0 to x"};
   template <class V> static V eval(V x) { return erf(x); }
-  template <class T> static T vjp(T g, T x, T) { return g * (T(1.1283791670955126) * exp(-(x * x))); }
+  template <class T> static T vjp(T g, T x, T) {
+    return g * (T(1.1283791670955126) * exp(-(x * x)));
+  }
 };
 
 struct NormalCdf : Unary {
   static constexpr OpInfo info{.name = "normal_cdf", .math = "(1 + erf(x / sqrt(2))) / 2"};
   template <class V> static V eval(V x) { return normal_cdf(x); }
-  template <class T> static T vjp(T g, T x, T) { return g * (T(0.3989422804014327) * exp(T(-0.5) * (x * x))); }
+  template <class T> static T vjp(T g, T x, T) {
+    return g * (T(0.3989422804014327) * exp(T(-0.5) * (x * x)));
+  }
 };
 
 // --- activations ---
@@ -221,11 +238,14 @@ struct Elu : Unary {
   static constexpr OpInfo info{.name = "elu", .math = "x if x > 0, else alpha (e^x - 1)"};
   static constexpr auto attrs = std::tuple(attr(&Elu::alpha, "alpha"));
   template <class V> V eval(V x) const { return where(x > V(0), x, V(alpha) * expm1(x)); }
-  template <class T> T vjp(T g, T x, T) const { return where(x > T(0), g, g * (T(alpha) * exp(x))); }
+  template <class T> T vjp(T g, T x, T) const {
+    return where(x > T(0), g, g * (T(alpha) * exp(x)));
+  }
 };
 
 struct GeluErf : Unary {
-  static constexpr OpInfo info{.name = "gelu_erf", .math = "x times the normal distribution function of x"};
+  static constexpr OpInfo info{.name = "gelu_erf",
+                               .math = "x times the normal distribution function of x"};
   template <class V> static V eval(V x) { return x * normal_cdf(x); }
   template <class T> static T vjp(T g, T x, T) {
     return g * (normal_cdf(x) + x * (T(0.3989422804014327) * exp(T(-0.5) * (x * x))));
@@ -233,9 +253,12 @@ struct GeluErf : Unary {
 };
 
 struct GeluTanh : Unary {
-  static constexpr OpInfo info{.name = "gelu_tanh", .math = "x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))"};
+  static constexpr OpInfo info{.name = "gelu_tanh",
+                               .math = "x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))"};
   // (1 + tanh(z)) / 2 is sigmoid(2 z), which keeps its digits where tanh nears -1.
-  template <class V> static V twice_inner(V x) { return V(1.5957691216057308) * (x + V(0.044715) * (x * x * x)); }
+  template <class V> static V twice_inner(V x) {
+    return V(1.5957691216057308) * (x + V(0.044715) * (x * x * x));
+  }
   template <class V> static V eval(V x) { return x * sigmoid(twice_inner(x)); }
   template <class T> static T vjp(T g, T x, T) {
     T s = sigmoid(twice_inner(x)), c = sigmoid(-twice_inner(x));
@@ -246,12 +269,15 @@ struct GeluTanh : Unary {
 struct Silu : Unary {
   static constexpr OpInfo info{.name = "silu", .math = "x / (1 + e^-x)"};
   template <class V> static V eval(V x) { return x * sigmoid(x); }
-  template <class T> static T vjp(T g, T x, T) { return g * (sigmoid(x) * (T(1) + x * sigmoid(-x))); }
+  template <class T> static T vjp(T g, T x, T) {
+    return g * (sigmoid(x) * (T(1) + x * sigmoid(-x)));
+  }
 };
 
 struct Softplus : Unary {
   double beta = 1, threshold = 20;
-  static constexpr OpInfo info{.name = "softplus", .math = "ln(1 + e^(beta x)) / beta, and x beyond threshold"};
+  static constexpr OpInfo info{.name = "softplus",
+                               .math = "ln(1 + e^(beta x)) / beta, and x beyond threshold"};
   static constexpr auto attrs =
       std::tuple(attr(&Softplus::beta, "beta"), attr(&Softplus::threshold, "threshold"));
   template <class V> V eval(V x) const {
@@ -267,7 +293,8 @@ struct Clamp : UnaryAny {
   std::optional<double> min, max;
   static constexpr OpInfo info{.name = "clamp", .math = "x held between min and max"};
   static constexpr auto attrs = std::tuple(attr(&Clamp::min, "min"), attr(&Clamp::max, "max"));
-  static constexpr unsigned keeps = 0b01;  // without bounds, as the Probe sees it, the gradient mentions only g
+  static constexpr unsigned keeps =
+      0b01;  // without bounds, as the Probe sees it, the gradient mentions only g
   template <class V> V eval(V x) const {
     if (min) x = where(x < V(*min), V(*min), x);
     if (max) x = where(x > V(*max), V(*max), x);
@@ -283,17 +310,18 @@ struct Clamp : UnaryAny {
 // --- choosing and comparing ---
 
 struct Where : Pointwise<3, Rule::any> {
-  static constexpr OpInfo info{.name = "where", .math = "x if condition, else y", .args = {"condition", "x", "y"}};
+  static constexpr OpInfo info{
+      .name = "where", .math = "x if condition, else y", .args = {"condition", "x", "y"}};
   template <class V> static V eval(V condition, V x, V y) { return where(condition != V(0), x, y); }
   template <class T> static T vjp_y(T g, T condition, T, T, T) { return where(condition, g, T(0)); }
   template <class T> static T vjp_z(T g, T condition, T, T, T) { return where(condition, T(0), g); }
 };
 
-#define LG_COMPARE(Op, op_name, op_math, expression)                                       \
-  struct Op : Compare {                                                                   \
-    static constexpr OpInfo info{.name = op_name, .math = op_math};                       \
-    static constexpr bool differentiable = false;                                         \
-    template <class V> static V eval(V x, V y) { return where(expression, V(1), V(0)); }  \
+#define LG_COMPARE(Op, op_name, op_math, expression)                                     \
+  struct Op : Compare {                                                                  \
+    static constexpr OpInfo info{.name = op_name, .math = op_math};                      \
+    static constexpr bool differentiable = false;                                        \
+    template <class V> static V eval(V x, V y) { return where(expression, V(1), V(0)); } \
   };
 LG_COMPARE(Equal, "eq", "x = y", x == y)
 LG_COMPARE(NotEqual, "ne", "x != y", x != y)
@@ -306,11 +334,11 @@ LG_COMPARE(LogicalOr, "logical_or", "x or y", (x != V(0)) || (y != V(0)))
 LG_COMPARE(LogicalXor, "logical_xor", "x or y, not both", (x != V(0)) != (y != V(0)))
 #undef LG_COMPARE
 
-#define LG_PREDICATE(Op, op_name, op_math, expression)                                \
-  struct Op : Predicate {                                                            \
-    static constexpr OpInfo info{.name = op_name, .math = op_math};                  \
-    static constexpr bool differentiable = false;                                    \
-    template <class V> static V eval(V x) { return where(expression, V(1), V(0)); }  \
+#define LG_PREDICATE(Op, op_name, op_math, expression)                              \
+  struct Op : Predicate {                                                           \
+    static constexpr OpInfo info{.name = op_name, .math = op_math};                 \
+    static constexpr bool differentiable = false;                                   \
+    template <class V> static V eval(V x) { return where(expression, V(1), V(0)); } \
   };
 LG_PREDICATE(LogicalNot, "logical_not", "x = 0", x == V(0))
 LG_PREDICATE(IsNan, "isnan", "x is not a number", x != x)

@@ -1,6 +1,7 @@
-// pointwise_rows-inl.h: pointwise operation blocks made into row kernels, once per SIMD target. Brings the value
-// types that blocks are written for: Vec<float>, Vec<double> (a SIMD vector) and Int (one int64).
-// Included by the pointwise_rows_*.cpp units inside their per-target region; each makes the rows of some operations.
+// pointwise_rows-inl.h: pointwise operation blocks made into row kernels, once per SIMD target.
+// Brings the value types that blocks are written for: Vec<float>, Vec<double> (a SIMD vector) and
+// Int (one int64). Included by the pointwise_rows_*.cpp units inside their per-target region; each
+// makes the rows of some operations.
 #if defined(LIGHTGRAD_OPS_POINTWISE_ROWS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef LIGHTGRAD_OPS_POINTWISE_ROWS_INL_H_
 #undef LIGHTGRAD_OPS_POINTWISE_ROWS_INL_H_
@@ -20,8 +21,7 @@ namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
 // A comparison of vectors.
-template <class T>
-struct Truth {
+template <class T> struct Truth {
   using D = hn::ScalableTag<T>;
   hn::Mask<D> m;
 
@@ -31,15 +31,14 @@ struct Truth {
 };
 
 // A SIMD vector in the notation of operation blocks.
-template <class T>
-struct Vec {
+template <class T> struct Vec {
   using D = hn::ScalableTag<T>;
   hn::Vec<D> v;
 
   HWY_INLINE Vec(hn::Vec<D> r) : v(r) {}
   template <class N>
-    requires std::is_arithmetic_v<N>
-  HWY_INLINE explicit(false) Vec(N x) : v(hn::Set(D(), static_cast<T>(x))) {}
+  requires std::is_arithmetic_v<N> HWY_INLINE explicit(false) Vec(N x)
+      : v(hn::Set(D(), static_cast<T>(x))) {}
 
   friend HWY_INLINE Vec operator+(Vec a, Vec b) { return hn::Add(a.v, b.v); }
   friend HWY_INLINE Vec operator-(Vec a, Vec b) { return hn::Sub(a.v, b.v); }
@@ -58,13 +57,17 @@ struct Vec {
 
   // NaN in either operand stays NaN, whatever the instruction does with it.
   friend HWY_INLINE Vec max(Vec a, Vec b) {
-    return hn::IfThenElse(hn::IsNaN(a.v), a.v, hn::IfThenElse(hn::IsNaN(b.v), b.v, hn::Max(a.v, b.v)));
+    return hn::IfThenElse(hn::IsNaN(a.v), a.v,
+                          hn::IfThenElse(hn::IsNaN(b.v), b.v, hn::Max(a.v, b.v)));
   }
   friend HWY_INLINE Vec min(Vec a, Vec b) {
-    return hn::IfThenElse(hn::IsNaN(a.v), a.v, hn::IfThenElse(hn::IsNaN(b.v), b.v, hn::Min(a.v, b.v)));
+    return hn::IfThenElse(hn::IsNaN(a.v), a.v,
+                          hn::IfThenElse(hn::IsNaN(b.v), b.v, hn::Min(a.v, b.v)));
   }
   friend HWY_INLINE Vec abs(Vec a) { return hn::Abs(a.v); }
-  friend HWY_INLINE Vec sign(Vec a) { return where(a > Vec(0), Vec(1), where(a < Vec(0), Vec(-1), a * Vec(0))); }
+  friend HWY_INLINE Vec sign(Vec a) {
+    return where(a > Vec(0), Vec(1), where(a < Vec(0), Vec(-1), a * Vec(0)));
+  }
   friend HWY_INLINE Vec sqrt(Vec a) { return hn::Sqrt(a.v); }
   friend HWY_INLINE Vec floor(Vec a) { return hn::Floor(a.v); }
   friend HWY_INLINE Vec ceil(Vec a) { return hn::Ceil(a.v); }
@@ -81,8 +84,8 @@ struct Vec {
   friend HWY_INLINE Vec erf(Vec a) { return Erf(D(), a.v); }
   friend HWY_INLINE Vec normal_cdf(Vec a) { return NormalCdf(D(), a.v); }
   friend HWY_INLINE Vec pow(Vec a, Vec b) { return Pow(D(), a.v, b.v); }
-  // Python's: x = y floor_divide(x, y) + remainder(x, y), and the remainder has y's sign. Lane by lane through
-  // fmod, which is exact where x - y floor(x / y) is not.
+  // Python's: x = y floor_divide(x, y) + remainder(x, y), and the remainder has y's sign. Lane by
+  // lane through fmod, which is exact where x - y floor(x / y) is not.
   friend HWY_INLINE Vec remainder(Vec a, Vec b) {
     return math::EachLane(D(), a.v, b.v, [](T x, T y) {
       const T r = std::fmod(x, y);
@@ -106,8 +109,8 @@ struct Int {
   std::int64_t v;
 
   template <class N>
-    requires std::is_arithmetic_v<N>
-  HWY_INLINE explicit(false) Int(N x) : v(static_cast<std::int64_t>(x)) {}
+  requires std::is_arithmetic_v<N> HWY_INLINE explicit(false) Int(N x)
+      : v(static_cast<std::int64_t>(x)) {}
 
   static HWY_INLINE std::uint64_t u(Int a) { return static_cast<std::uint64_t>(a.v); }
   friend HWY_INLINE Int operator+(Int a, Int b) { return static_cast<std::int64_t>(u(a) + u(b)); }
@@ -152,40 +155,43 @@ namespace ops {
 #include "lightgrad/ops/pointwise.inl"
 }  // namespace ops
 
-template <class Op>
-HWY_INLINE Op op_from(const double* numbers) {
+template <class Op> HWY_INLINE Op op_from(const double* numbers) {
   Op op{};
-  if constexpr (attribute_count<Op> > 0) {
+  if constexpr (attribute_count < Op >> 0) {
     [&]<std::size_t... I>(std::index_sequence<I...>) HWY_ATTR {
-      ((op.*(std::get<I>(Op::attrs).member) = from_number<attr_t<Op, static_cast<int>(I)>>(numbers[I])), ...);
-    }(std::make_index_sequence<static_cast<std::size_t>(attribute_count<Op>)>());
+      ((op.*(std::get<I>(Op::attrs).member) =
+            from_number<attr_t<Op, static_cast<int>(I)>>(numbers[I])),
+       ...);
+    }
+    (std::make_index_sequence<static_cast<std::size_t>(attribute_count<Op>)>());
   }
   return op;
 }
 
 // The two things computed per element: the operation, and the gradient of input I.
-template <class Op>
-struct Forward {
+template <class Op> struct Forward {
   static constexpr int inputs = Op::arity;
-  template <class V>
-  static HWY_INLINE V at(const Op& op, const V* x) {
-    if constexpr (Op::arity == 1) return op.eval(x[0]);
-    else if constexpr (Op::arity == 2) return op.eval(x[0], x[1]);
-    else return op.eval(x[0], x[1], x[2]);
+  template <class V> static HWY_INLINE V at(const Op& op, const V* x) {
+    if constexpr (Op::arity == 1)
+      return op.eval(x[0]);
+    else if constexpr (Op::arity == 2)
+      return op.eval(x[0], x[1]);
+    else
+      return op.eval(x[0], x[1], x[2]);
   }
 };
-template <class Op, int I>
-struct Gradient {  // over (g, inputs..., output)
+template <class Op, int I> struct Gradient {  // over (g, inputs..., output)
   static constexpr int inputs = Op::arity + 2;
-  template <class V>
-  static HWY_INLINE V at(const Op& op, const V* x) {
+  template <class V> static HWY_INLINE V at(const Op& op, const V* x) {
     return call_vjp<I>(op, x[0], x + 1, x[Op::arity + 1]);
   }
 };
 
-// Which operands a row reads is known when it runs: one that the gradient does not mention has no memory.
+// Which operands a row reads is known when it runs: one that the gradient does not mention has no
+// memory.
 template <class Op, class Formula, class T>
-void FloatRow(void* out, const void* const* in, unsigned scalars, std::int64_t n, const double* numbers) {
+void FloatRow(void* out, const void* const* in, unsigned scalars, std::int64_t n,
+              const double* numbers) {
   using D = hn::ScalableTag<T>;
   using V = Vec<T>;
   const D d;
@@ -210,7 +216,8 @@ void FloatRow(void* out, const void* const* in, unsigned scalars, std::int64_t n
     [&]<std::size_t... O>(std::index_sequence<O...>) HWY_ATTR {
       const V v[] = {V(hn::LoadU(d, x[O] + i * step[O]))...};
       hn::StoreU(Formula::at(op, v).v, d, y + i);
-    }(std::make_index_sequence<static_cast<std::size_t>(inputs)>());
+    }
+    (std::make_index_sequence<static_cast<std::size_t>(inputs)>());
   }
   if (i < n) {  // the tail: through a full vector, so that no lane beyond it is touched
     const auto rest = static_cast<std::size_t>(n - i);
@@ -218,12 +225,14 @@ void FloatRow(void* out, const void* const* in, unsigned scalars, std::int64_t n
       const auto tail = hn::FirstN(d, rest);
       const V v[] = {V(hn::MaskedLoad(tail, d, x[O] + i * step[O]))...};
       hn::BlendedStore(Formula::at(op, v).v, tail, d, y + i);
-    }(std::make_index_sequence<static_cast<std::size_t>(inputs)>());
+    }
+    (std::make_index_sequence<static_cast<std::size_t>(inputs)>());
   }
 }
 
 template <class Op>
-void IntRow(void* out, const void* const* in, unsigned scalars, std::int64_t n, const double* numbers) {
+void IntRow(void* out, const void* const* in, unsigned scalars, std::int64_t n,
+            const double* numbers) {
   constexpr int inputs = Op::arity;
   const Op op = op_from<Op>(numbers);
   auto* y = static_cast<std::int64_t*>(out);
@@ -237,12 +246,12 @@ void IntRow(void* out, const void* const* in, unsigned scalars, std::int64_t n, 
     [&]<std::size_t... O>(std::index_sequence<O...>) HWY_ATTR {
       const Int v[] = {Int(x[O][i * step[O]])...};
       y[i] = Forward<Op>::at(op, v).v;
-    }(std::make_index_sequence<static_cast<std::size_t>(inputs)>());
+    }
+    (std::make_index_sequence<static_cast<std::size_t>(inputs)>());
   }
 }
 
-template <class Op>
-constexpr kernels::PointwiseRows rows_of() {
+template <class Op> constexpr kernels::PointwiseRows rows_of() {
   kernels::PointwiseRows rows{};
   rows.forward[0] = &FloatRow<Op, Forward<Op>, float>;
   rows.forward[1] = &FloatRow<Op, Forward<Op>, double>;

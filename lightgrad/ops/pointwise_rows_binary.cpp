@@ -1,4 +1,5 @@
-// pointwise_rows_binary.cpp: row kernels of the binary pointwise operations, compiled once per SIMD target.
+// pointwise_rows_binary.cpp: row kernels of the binary pointwise operations, compiled once per SIMD
+// target.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "lightgrad/ops/pointwise_rows_binary.cpp"
 #include "hwy/foreach_target.h"

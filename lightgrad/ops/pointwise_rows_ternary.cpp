@@ -1,4 +1,5 @@
-// pointwise_rows_ternary.cpp: row kernels of the ternary pointwise operations, compiled once per SIMD target.
+// pointwise_rows_ternary.cpp: row kernels of the ternary pointwise operations, compiled once per
+// SIMD target.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "lightgrad/ops/pointwise_rows_ternary.cpp"
 #include "hwy/foreach_target.h"

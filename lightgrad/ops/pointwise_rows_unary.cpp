@@ -1,4 +1,5 @@
-// pointwise_rows_unary.cpp: row kernels of the unary pointwise operations, compiled once per SIMD target.
+// pointwise_rows_unary.cpp: row kernels of the unary pointwise operations, compiled once per SIMD
+// target.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "lightgrad/ops/pointwise_rows_unary.cpp"
 #include "hwy/foreach_target.h"

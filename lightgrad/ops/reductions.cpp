@@ -16,7 +16,8 @@ unsigned reduced_mask(const Axes& dim, int rank, std::string_view name) {
   unsigned mask = 0;
   for (auto axis : dim.list) {
     const int d = normalize_axis(axis, rank, name);
-    if (mask >> d & 1) fail(ErrorKind::value, name, "dimension ", d, " is named twice in dim ", dim.list);
+    if (mask >> d & 1)
+      fail(ErrorKind::value, name, "dimension ", d, " is named twice in dim ", dim.list);
     mask |= 1u << d;
   }
   return mask;
@@ -29,7 +30,8 @@ struct Layout {
   Shape shape;
 };
 
-Layout layout(const Tensor& x, DType compute, const Axes& dim, bool keepdim, std::string_view name) {
+Layout layout(const Tensor& x, DType compute, const Axes& dim, bool keepdim,
+              std::string_view name) {
   const unsigned mask = reduced_mask(dim, x.rank(), name);
   Layout l;
   int first = -1, last = -1;
@@ -67,19 +69,26 @@ Layout layout(const Tensor& x, DType compute, const Axes& dim, bool keepdim, std
   return l;
 }
 
-DType compute_type(DType t) { return is_half(t) ? DType::float32 : is_integral(t) ? DType::int64 : t; }
+DType compute_type(DType t) {
+  return is_half(t) ? DType::float32 : is_integral(t) ? DType::int64 : t;
+}
 
 // Calls f(T{}, kernels of T) for the compute type, and rounds the result to `result` once.
 template <class F>
-Tensor reduce(const Tensor& x, const Axes& dim, bool keepdim, std::string_view name, DType result, F&& f) {
-  const DType compute = compute_type(is_floating(result) && !is_floating(x.dtype()) ? result : x.dtype());
+Tensor reduce(const Tensor& x, const Axes& dim, bool keepdim, std::string_view name, DType result,
+              F&& f) {
+  const DType compute =
+      compute_type(is_floating(result) && !is_floating(x.dtype()) ? result : x.dtype());
   const Layout l = layout(x, compute, dim, keepdim, name);
   Tensor y = Tensor::empty(l.shape, compute);
   const Backend& b = backend(x.device());
   if (y.numel() > 0) {
-    if (compute == DType::float32) f(b.float32, l, l.x.data<float>(), y.data<float>());
-    else if (compute == DType::float64) f(b.float64, l, l.x.data<double>(), y.data<double>());
-    else f(b.int64, l, l.x.data<std::int64_t>(), y.data<std::int64_t>());
+    if (compute == DType::float32)
+      f(b.float32, l, l.x.data<float>(), y.data<float>());
+    else if (compute == DType::float64)
+      f(b.float64, l, l.x.data<double>(), y.data<double>());
+    else
+      f(b.int64, l, l.x.data<std::int64_t>(), y.data<std::int64_t>());
   }
   return y.dtype() == result ? y : ops::Cast{{}, result}.forward(y);
 }
@@ -91,14 +100,16 @@ void check_not_empty(const Tensor& x, const Axes& dim, std::string_view name) {
     if (x.shape()[d] == 0) (mask >> d & 1 ? empty : kept_empty) = true;
   }
   if (empty && !kept_empty) {
-    fail(ErrorKind::value, name, "of no elements (x ", x.shape(), "): it has no identity, expected at least one");
+    fail(ErrorKind::value, name, "of no elements (x ", x.shape(),
+         "): it has no identity, expected at least one");
   }
 }
 
 DType float_result(DType t) { return is_floating(t) ? t : default_dtype(); }
 
 template <class F>
-Tensor arg(const Tensor& x, std::optional<std::int64_t> dim, bool keepdim, std::string_view name, F&& f) {
+Tensor arg(const Tensor& x, std::optional<std::int64_t> dim, bool keepdim, std::string_view name,
+           F&& f) {
   const Axes axes = dim ? Axes(*dim) : Axes();
   check_not_empty(x, axes, name);
   const Layout l = layout(x, compute_type(x.dtype()), axes, keepdim, name);
@@ -106,9 +117,12 @@ Tensor arg(const Tensor& x, std::optional<std::int64_t> dim, bool keepdim, std::
   const Backend& b = backend(x.device());
   if (y.numel() == 0) return y;
   auto* out = y.data<std::int64_t>();
-  if (l.x.dtype() == DType::float32) f(b.float32, l, l.x.data<float>(), out);
-  else if (l.x.dtype() == DType::float64) f(b.float64, l, l.x.data<double>(), out);
-  else f(b.int64, l, l.x.data<std::int64_t>(), out);
+  if (l.x.dtype() == DType::float32)
+    f(b.float32, l, l.x.data<float>(), out);
+  else if (l.x.dtype() == DType::float64)
+    f(b.float64, l, l.x.data<double>(), out);
+  else
+    f(b.int64, l, l.x.data<std::int64_t>(), out);
   return y;
 }
 
@@ -123,7 +137,9 @@ Tensor restore_dims(const Tensor& y, const Tensor& x, const Axes& dim, bool keep
   return reshape(y, shape);
 }
 
-ValuesIndices pick(const Tensor& x, std::int64_t dim, const Tensor& indices) { return {gather(x, dim, indices), indices}; }
+ValuesIndices pick(const Tensor& x, std::int64_t dim, const Tensor& indices) {
+  return {gather(x, dim, indices), indices};
+}
 
 double reduced_count(const Tensor& x, const Axes& dim) {
   const unsigned mask = reduced_mask(dim, x.rank(), "reduction");
@@ -137,8 +153,10 @@ namespace ops {
 
 Tensor Sum::forward(const Tensor& x) const {
   const DType result = dtype ? *dtype : is_integral(x.dtype()) ? DType::int64 : x.dtype();
-  return reduce(dtype && x.dtype() != result ? Cast{{}, result}.forward(x) : x, dim, keepdim, "sum", result,
-                [](const auto& k, const Layout& l, const auto* p, auto* y) { k.reduce_sum(p, y, l.outer, l.n, l.inner); });
+  return reduce(dtype && x.dtype() != result ? Cast{{}, result}.forward(x) : x, dim, keepdim, "sum",
+                result, [](const auto& k, const Layout& l, const auto* p, auto* y) {
+                  k.reduce_sum(p, y, l.outer, l.n, l.inner);
+                });
 }
 
 Tensor Mean::forward(const Tensor& x) const {
@@ -152,9 +170,10 @@ Tensor Mean::forward(const Tensor& x) const {
 
 Tensor Prod::forward(const Tensor& x) const {
   const DType result = is_integral(x.dtype()) ? DType::int64 : x.dtype();
-  return reduce(x, dim, keepdim, "prod", result, [](const auto& k, const Layout& l, const auto* p, auto* y) {
-    k.reduce_prod(p, y, l.outer, l.n, l.inner);
-  });
+  return reduce(x, dim, keepdim, "prod", result,
+                [](const auto& k, const Layout& l, const auto* p, auto* y) {
+                  k.reduce_prod(p, y, l.outer, l.n, l.inner);
+                });
 }
 
 Tensor Prod::gradient(const Tensor& g, const Tensor& x, const Tensor& y) const {
@@ -164,8 +183,8 @@ Tensor Prod::gradient(const Tensor& g, const Tensor& x, const Tensor& y) const {
   }();
   Tensor gy = restore_dims(g, x, dim, keepdim);
   if (!zeros) return gy * (restore_dims(y, x, dim, keepdim) / x);
-  // The product of the others, spelled out: each element's row has a 1 in its own place. Quadratic, but right for
-  // any number of zeros and to any order.
+  // The product of the others, spelled out: each element's row has a 1 in its own place. Quadratic,
+  // but right for any number of zeros and to any order.
   const unsigned mask = reduced_mask(dim, x.rank(), "prod");
   Shape order, back = Shape::filled(x.rank(), 0), kept;
   for (int d = 0; d < x.rank(); ++d)
@@ -184,38 +203,47 @@ Tensor Prod::gradient(const Tensor& g, const Tensor& x, const Tensor& y) const {
 
 Tensor Amax::forward(const Tensor& x) const {
   check_not_empty(x, dim, "amax");
-  return reduce(x, dim, keepdim, "amax", x.dtype(), [](const auto& k, const Layout& l, const auto* p, auto* y) {
-    k.reduce_max(p, y, l.outer, l.n, l.inner);
-  });
+  return reduce(x, dim, keepdim, "amax", x.dtype(),
+                [](const auto& k, const Layout& l, const auto* p, auto* y) {
+                  k.reduce_max(p, y, l.outer, l.n, l.inner);
+                });
 }
 
 Tensor Amin::forward(const Tensor& x) const {
   check_not_empty(x, dim, "amin");
-  return reduce(x, dim, keepdim, "amin", x.dtype(), [](const auto& k, const Layout& l, const auto* p, auto* y) {
-    k.reduce_min(p, y, l.outer, l.n, l.inner);
-  });
+  return reduce(x, dim, keepdim, "amin", x.dtype(),
+                [](const auto& k, const Layout& l, const auto* p, auto* y) {
+                  k.reduce_min(p, y, l.outer, l.n, l.inner);
+                });
 }
 
 namespace {
 ValuesIndices extreme(const Tensor& x, std::int64_t dim, bool keepdim, const Tensor& indices) {
   ValuesIndices r = pick(x, dim, indices);
-  return keepdim || x.rank() == 0 ? r : ValuesIndices{squeeze(r.values, dim), squeeze(r.indices, dim)};
+  return keepdim || x.rank() == 0 ? r
+                                  : ValuesIndices{squeeze(r.values, dim), squeeze(r.indices, dim)};
 }
 }  // namespace
 
-ValuesIndices MaxAlong::forward(const Tensor& x) const { return extreme(x, dim, keepdim, argmax(x, dim, true)); }
-ValuesIndices MinAlong::forward(const Tensor& x) const { return extreme(x, dim, keepdim, argmin(x, dim, true)); }
+ValuesIndices MaxAlong::forward(const Tensor& x) const {
+  return extreme(x, dim, keepdim, argmax(x, dim, true));
+}
+ValuesIndices MinAlong::forward(const Tensor& x) const {
+  return extreme(x, dim, keepdim, argmin(x, dim, true));
+}
 
 Tensor Argmax::forward(const Tensor& x) const {
-  return arg(x, dim, keepdim, "argmax", [](const auto& k, const Layout& l, const auto* p, std::int64_t* y) {
-    k.reduce_argmax(p, y, l.outer, l.n, l.inner);
-  });
+  return arg(x, dim, keepdim, "argmax",
+             [](const auto& k, const Layout& l, const auto* p, std::int64_t* y) {
+               k.reduce_argmax(p, y, l.outer, l.n, l.inner);
+             });
 }
 
 Tensor Argmin::forward(const Tensor& x) const {
-  return arg(x, dim, keepdim, "argmin", [](const auto& k, const Layout& l, const auto* p, std::int64_t* y) {
-    k.reduce_argmin(p, y, l.outer, l.n, l.inner);
-  });
+  return arg(x, dim, keepdim, "argmin",
+             [](const auto& k, const Layout& l, const auto* p, std::int64_t* y) {
+               k.reduce_argmin(p, y, l.outer, l.n, l.inner);
+             });
 }
 
 namespace {
@@ -236,9 +264,10 @@ void check_float(const Tensor& x, std::string_view name) {
 
 Tensor Var::forward(const Tensor& x) const {
   check_float(x, "var");
-  return reduce_float(x, dim, keepdim, "var", [&](const auto& k, const Layout& l, const auto* p, auto* y) {
-    k.reduce_var(p, y, l.outer, l.n, l.inner, correction);
-  });
+  return reduce_float(x, dim, keepdim, "var",
+                      [&](const auto& k, const Layout& l, const auto* p, auto* y) {
+                        k.reduce_var(p, y, l.outer, l.n, l.inner, correction);
+                      });
 }
 
 Tensor Std::forward(const Tensor& x) const {
@@ -247,17 +276,19 @@ Tensor Std::forward(const Tensor& x) const {
 }
 
 Tensor LogSumExp::forward(const Tensor& x) const {
-  return reduce_float(x, dim, keepdim, "logsumexp", [](const auto& k, const Layout& l, const auto* p, auto* y) {
-    k.reduce_logsumexp(p, y, l.outer, l.n, l.inner);
-  });
+  return reduce_float(x, dim, keepdim, "logsumexp",
+                      [](const auto& k, const Layout& l, const auto* p, auto* y) {
+                        k.reduce_logsumexp(p, y, l.outer, l.n, l.inner);
+                      });
 }
 
 Tensor Norm::forward(const Tensor& x) const {
   check_float(x, "norm");
   if (std::isinf(p)) check_not_empty(x, dim, "norm");
-  return reduce_float(x, dim, keepdim, "norm", [&](const auto& k, const Layout& l, const auto* q, auto* y) {
-    k.reduce_norm(q, y, l.outer, l.n, l.inner, p);
-  });
+  return reduce_float(x, dim, keepdim, "norm",
+                      [&](const auto& k, const Layout& l, const auto* q, auto* y) {
+                        k.reduce_norm(q, y, l.outer, l.n, l.inner, p);
+                      });
 }
 
 Tensor Norm::gradient(const Tensor& g, const Tensor& x, const Tensor& y) const {
@@ -273,7 +304,8 @@ Tensor Norm::gradient(const Tensor& g, const Tensor& x, const Tensor& y) const {
   if (p == 2) return where(zero, 0, x * (gy / norm));
   if (p < 1) {
     Tensor at_zero = x == 0;
-    Tensor scaled = sign(x) * pow(where(at_zero, 1, lg::abs(x)), p - 1) * (gy / pow(where(zero, 1, norm), p - 1));
+    Tensor scaled = sign(x) * pow(where(at_zero, 1, lg::abs(x)), p - 1) *
+                    (gy / pow(where(zero, 1, norm), p - 1));
     return where(at_zero || zero, 0, scaled);
   }
   if (p < 2) {
@@ -284,9 +316,10 @@ Tensor Norm::gradient(const Tensor& g, const Tensor& x, const Tensor& y) const {
 }
 
 namespace {
-Tensor reduce_bool(const Tensor& x, const Axes& dim, bool keepdim, std::string_view name, bool is_any) {
-  const Layout l = layout(x.dtype() == DType::bool_ ? x : ops::Cast{{}, DType::bool_}.forward(x), DType::bool_, dim,
-                          keepdim, name);
+Tensor reduce_bool(const Tensor& x, const Axes& dim, bool keepdim, std::string_view name,
+                   bool is_any) {
+  const Layout l = layout(x.dtype() == DType::bool_ ? x : ops::Cast{{}, DType::bool_}.forward(x),
+                          DType::bool_, dim, keepdim, name);
   Tensor y = Tensor::empty(l.shape, DType::bool_);
   if (y.numel() == 0) return y;
   const Backend& b = backend(x.device());
@@ -308,9 +341,12 @@ Tensor CumSum::forward(const Tensor& x) const {
   };
   const Backend& b = backend(x.device());
   if (y.numel() > 0) {
-    if (l.x.dtype() == DType::float32) scan.operator()<float>(b.float32);
-    else if (l.x.dtype() == DType::float64) scan.operator()<double>(b.float64);
-    else scan.operator()<std::int64_t>(b.int64);
+    if (l.x.dtype() == DType::float32)
+      scan.operator()<float>(b.float32);
+    else if (l.x.dtype() == DType::float64)
+      scan.operator()<double>(b.float64);
+    else
+      scan.operator()<std::int64_t>(b.int64);
   }
   return y.dtype() == result ? y : Cast{{}, result}.forward(y);
 }

@@ -1,4 +1,5 @@
-// reductions.h: operations that make one number of many. `dim`: one axis, several, or all (the default).
+// reductions.h: operations that make one number of many. `dim`: one axis, several, or all (the
+// default).
 #pragma once
 
 #include "lightgrad/ops/op.h"
@@ -25,9 +26,10 @@ struct Sum : Reduce {
   Axes dim;
   bool keepdim = false;
   std::optional<DType> dtype;
-  static constexpr OpInfo info{.name = "sum", .math = "the sum of x along dim; integers sum in int64"};
-  static constexpr auto attrs =
-      std::tuple(attr(&Sum::dim, "dim"), attr(&Sum::keepdim, "keepdim"), attr(&Sum::dtype, "dtype"));
+  static constexpr OpInfo info{.name = "sum",
+                               .math = "the sum of x along dim; integers sum in int64"};
+  static constexpr auto attrs = std::tuple(attr(&Sum::dim, "dim"), attr(&Sum::keepdim, "keepdim"),
+                                           attr(&Sum::dtype, "dtype"));
   Tensor forward(const Tensor& x) const;
   template <class T> T vjp(T g, T x, T) const {
     return expand(restore_dims(g, x, dim, keepdim), x.shape());
@@ -37,8 +39,10 @@ struct Sum : Reduce {
 struct Mean : Composite<1> {
   Axes dim;
   bool keepdim = false;
-  static constexpr OpInfo info{.name = "mean", .math = "the sum of x along dim, divided by their number"};
-  static constexpr auto attrs = std::tuple(attr(&Mean::dim, "dim"), attr(&Mean::keepdim, "keepdim"));
+  static constexpr OpInfo info{.name = "mean",
+                               .math = "the sum of x along dim, divided by their number"};
+  static constexpr auto attrs =
+      std::tuple(attr(&Mean::dim, "dim"), attr(&Mean::keepdim, "keepdim"));
   Tensor forward(const Tensor& x) const;
 };
 
@@ -46,7 +50,8 @@ struct Prod : Reduce {
   Axes dim;
   bool keepdim = false;
   static constexpr OpInfo info{.name = "prod", .math = "the product of x along dim"};
-  static constexpr auto attrs = std::tuple(attr(&Prod::dim, "dim"), attr(&Prod::keepdim, "keepdim"));
+  static constexpr auto attrs =
+      std::tuple(attr(&Prod::dim, "dim"), attr(&Prod::keepdim, "keepdim"));
   static constexpr unsigned keeps = 0b11;
   Tensor forward(const Tensor& x) const;
   template <class T> T vjp(T g, T x, T y) const { return gradient(g, x, y); }
@@ -57,8 +62,10 @@ struct Prod : Reduce {
 struct Amax : Reduce {
   Axes dim;
   bool keepdim = false;
-  static constexpr OpInfo info{.name = "amax", .math = "the largest of x along dim; a tie shares the gradient"};
-  static constexpr auto attrs = std::tuple(attr(&Amax::dim, "dim"), attr(&Amax::keepdim, "keepdim"));
+  static constexpr OpInfo info{.name = "amax",
+                               .math = "the largest of x along dim; a tie shares the gradient"};
+  static constexpr auto attrs =
+      std::tuple(attr(&Amax::dim, "dim"), attr(&Amax::keepdim, "keepdim"));
   Tensor forward(const Tensor& x) const;
   template <class T> T vjp(T g, T x, T y) const {
     T ties = to(x == restore_dims(y, x, dim, keepdim), x.dtype());
@@ -69,8 +76,10 @@ struct Amax : Reduce {
 struct Amin : Reduce {
   Axes dim;
   bool keepdim = false;
-  static constexpr OpInfo info{.name = "amin", .math = "the smallest of x along dim; a tie shares the gradient"};
-  static constexpr auto attrs = std::tuple(attr(&Amin::dim, "dim"), attr(&Amin::keepdim, "keepdim"));
+  static constexpr OpInfo info{.name = "amin",
+                               .math = "the smallest of x along dim; a tie shares the gradient"};
+  static constexpr auto attrs =
+      std::tuple(attr(&Amin::dim, "dim"), attr(&Amin::keepdim, "keepdim"));
   Tensor forward(const Tensor& x) const;
   template <class T> T vjp(T g, T x, T y) const {
     T ties = to(x == restore_dims(y, x, dim, keepdim), x.dtype());
@@ -82,24 +91,30 @@ struct Amin : Reduce {
 struct MaxAlong : Composite<1> {
   std::int64_t dim = 0;
   bool keepdim = false;
-  static constexpr OpInfo info{.name = "max_along", .math = "the largest of x along dim, and where it is"};
-  static constexpr auto attrs = std::tuple(required(&MaxAlong::dim, "dim"), attr(&MaxAlong::keepdim, "keepdim"));
+  static constexpr OpInfo info{.name = "max_along",
+                               .math = "the largest of x along dim, and where it is"};
+  static constexpr auto attrs =
+      std::tuple(required(&MaxAlong::dim, "dim"), attr(&MaxAlong::keepdim, "keepdim"));
   ValuesIndices forward(const Tensor& x) const;
 };
 
 struct MinAlong : Composite<1> {
   std::int64_t dim = 0;
   bool keepdim = false;
-  static constexpr OpInfo info{.name = "min_along", .math = "the smallest of x along dim, and where it is"};
-  static constexpr auto attrs = std::tuple(required(&MinAlong::dim, "dim"), attr(&MinAlong::keepdim, "keepdim"));
+  static constexpr OpInfo info{.name = "min_along",
+                               .math = "the smallest of x along dim, and where it is"};
+  static constexpr auto attrs =
+      std::tuple(required(&MinAlong::dim, "dim"), attr(&MinAlong::keepdim, "keepdim"));
   ValuesIndices forward(const Tensor& x) const;
 };
 
 struct Argmax : Reduce {
   std::optional<std::int64_t> dim;
   bool keepdim = false;
-  static constexpr OpInfo info{.name = "argmax", .math = "where the first largest of x is along dim (flattened without)"};
-  static constexpr auto attrs = std::tuple(attr(&Argmax::dim, "dim"), attr(&Argmax::keepdim, "keepdim"));
+  static constexpr OpInfo info{
+      .name = "argmax", .math = "where the first largest of x is along dim (flattened without)"};
+  static constexpr auto attrs =
+      std::tuple(attr(&Argmax::dim, "dim"), attr(&Argmax::keepdim, "keepdim"));
   static constexpr bool differentiable = false;
   Tensor forward(const Tensor& x) const;
 };
@@ -107,8 +122,10 @@ struct Argmax : Reduce {
 struct Argmin : Reduce {
   std::optional<std::int64_t> dim;
   bool keepdim = false;
-  static constexpr OpInfo info{.name = "argmin", .math = "where the first smallest of x is along dim (flattened without)"};
-  static constexpr auto attrs = std::tuple(attr(&Argmin::dim, "dim"), attr(&Argmin::keepdim, "keepdim"));
+  static constexpr OpInfo info{
+      .name = "argmin", .math = "where the first smallest of x is along dim (flattened without)"};
+  static constexpr auto attrs =
+      std::tuple(attr(&Argmin::dim, "dim"), attr(&Argmin::keepdim, "keepdim"));
   static constexpr bool differentiable = false;
   Tensor forward(const Tensor& x) const;
 };
@@ -117,9 +134,10 @@ struct Var : Reduce {
   Axes dim;
   double correction = 1;
   bool keepdim = false;
-  static constexpr OpInfo info{.name = "var", .math = "sum of (x - mean)^2 along dim, divided by their number - correction"};
-  static constexpr auto attrs =
-      std::tuple(attr(&Var::dim, "dim"), attr(&Var::correction, "correction"), attr(&Var::keepdim, "keepdim"));
+  static constexpr OpInfo info{
+      .name = "var", .math = "sum of (x - mean)^2 along dim, divided by their number - correction"};
+  static constexpr auto attrs = std::tuple(
+      attr(&Var::dim, "dim"), attr(&Var::correction, "correction"), attr(&Var::keepdim, "keepdim"));
   Tensor forward(const Tensor& x) const;
   template <class T> T vjp(T g, T x, T) const {
     const double n = std::max(reduced_count(x, dim) - correction, 0.0);
@@ -131,9 +149,10 @@ struct Std : Reduce {
   Axes dim;
   double correction = 1;
   bool keepdim = false;
-  static constexpr OpInfo info{.name = "std", .math = "the square root of var; gradient 0 where it is 0"};
-  static constexpr auto attrs =
-      std::tuple(attr(&Std::dim, "dim"), attr(&Std::correction, "correction"), attr(&Std::keepdim, "keepdim"));
+  static constexpr OpInfo info{.name = "std",
+                               .math = "the square root of var; gradient 0 where it is 0"};
+  static constexpr auto attrs = std::tuple(
+      attr(&Std::dim, "dim"), attr(&Std::correction, "correction"), attr(&Std::keepdim, "keepdim"));
   Tensor forward(const Tensor& x) const;
   template <class T> T vjp(T g, T x, T y) const {
     const double n = std::max(reduced_count(x, dim) - correction, 0.0);
@@ -146,7 +165,8 @@ struct LogSumExp : Reduce {
   Axes dim;
   bool keepdim = false;
   static constexpr OpInfo info{.name = "logsumexp", .math = "ln of the sum of e^x along dim"};
-  static constexpr auto attrs = std::tuple(attr(&LogSumExp::dim, "dim"), attr(&LogSumExp::keepdim, "keepdim"));
+  static constexpr auto attrs =
+      std::tuple(attr(&LogSumExp::dim, "dim"), attr(&LogSumExp::keepdim, "keepdim"));
   Tensor forward(const Tensor& x) const;
   template <class T> T vjp(T g, T x, T y) const {
     T shift = where(isinf(y), T(0), y);  // a row of -inf has weight 0 everywhere, not NaN
@@ -158,7 +178,8 @@ struct Norm : Reduce {
   double p = 2;
   Axes dim;
   bool keepdim = false;
-  static constexpr OpInfo info{.name = "norm", .math = "(sum of |x|^p along dim)^(1/p); p = inf: the largest |x|"};
+  static constexpr OpInfo info{.name = "norm",
+                               .math = "(sum of |x|^p along dim)^(1/p); p = inf: the largest |x|"};
   static constexpr auto attrs =
       std::tuple(attr(&Norm::p, "p"), attr(&Norm::dim, "dim"), attr(&Norm::keepdim, "keepdim"));
   static constexpr unsigned keeps = 0b11;
@@ -189,8 +210,10 @@ struct All : Reduce {
 struct CumSum : Heavy<1> {
   std::int64_t dim = 0;
   bool reverse = false;
-  static constexpr OpInfo info{.name = "cumsum", .math = "y_i = x_0 + ... + x_i along dim (from the end: reverse)"};
-  static constexpr auto attrs = std::tuple(required(&CumSum::dim, "dim"), attr(&CumSum::reverse, "reverse"));
+  static constexpr OpInfo info{.name = "cumsum",
+                               .math = "y_i = x_0 + ... + x_i along dim (from the end: reverse)"};
+  static constexpr auto attrs =
+      std::tuple(required(&CumSum::dim, "dim"), attr(&CumSum::reverse, "reverse"));
   Tensor forward(const Tensor& x) const;
   template <class T> T vjp(T g, T, T) const { return cumsum(g, dim, !reverse); }
 };

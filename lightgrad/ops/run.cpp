@@ -11,8 +11,8 @@ const Tensor& SavedTensor::get(std::string_view operation, std::string_view whic
   const auto now = tensor_.impl()->storage ? tensor_.impl()->storage->version() : 0;
   if (now != version_) {
     fail(ErrorKind::runtime, "backward", operation, " needs its ", which, " (", tensor_.describe(),
-         ") as it was in the forward pass, but an in-place operation changed it since (version ", now, ", expected ",
-         version_, "); use the out-of-place form, or clone() first");
+         ") as it was in the forward pass, but an in-place operation changed it since (version ",
+         now, ", expected ", version_, "); use the out-of-place form, or clone() first");
   }
   return tensor_;
 }
@@ -37,24 +37,26 @@ void check_device(std::string_view operation, std::span<const Tensor* const> in)
 
 void check_stale_view(std::string_view operation, const Tensor& x) {
   if (x.impl()->view_version != x.impl()->storage->recorded_changes()) {
-    fail(ErrorKind::runtime, operation, "the input ", x.describe(), " is a view whose base was changed in place after the "
+    fail(ErrorKind::runtime, operation, "the input ", x.describe(),
+         " is a view whose base was changed in place after the "
          "view was made, so its gradient is not known; make the view again");
   }
 }
 
 void check_in_place(std::string_view operation, const Tensor& x, bool recorded) {
   if (x.requires_grad() && x.is_leaf() && autograd::grad_enabled) {
-    fail(ErrorKind::runtime, operation, "in place on a leaf that requires a gradient (", x.describe(),
-         "); do it under no_grad, or on a clone()");
+    fail(ErrorKind::runtime, operation, "in place on a leaf that requires a gradient (",
+         x.describe(), "); do it under no_grad, or on a clone()");
   }
   if (recorded && x.impl()->is_view && !x.impl()->storage->unique()) {
-    fail(ErrorKind::runtime, operation, "in place on a view that is part of a graph (", x.describe(),
-         "): the base would not know; assign through the base (base[...] = value), or on a clone()");
+    fail(
+        ErrorKind::runtime, operation, "in place on a view that is part of a graph (", x.describe(),
+        "): the base would not know; assign through the base (base[...] = value), or on a clone()");
   }
   for (int i = 0; i < x.rank(); ++i) {
     if (x.strides()[i] == 0 && x.shape()[i] > 1) {
-      fail(ErrorKind::runtime, operation, "in place on a tensor whose elements share memory (", x.describe(),
-           ", strides ", x.strides(), "); use contiguous() first");
+      fail(ErrorKind::runtime, operation, "in place on a tensor whose elements share memory (",
+           x.describe(), ", strides ", x.strides(), "); use contiguous() first");
     }
   }
 }
@@ -71,7 +73,8 @@ void note_view(const Tensor& y) {
   p.view_version = p.storage->recorded_changes();
 }
 
-void watch_forward(std::string_view operation, const Tensor& out, std::span<const Tensor* const> in) {
+void watch_forward(std::string_view operation, const Tensor& out,
+                   std::span<const Tensor* const> in) {
   bool nan_came_in = false, infinity_came_in = false;
   for (const Tensor* t : in) {
     if (!t->defined() || !is_floating(t->dtype())) continue;
@@ -91,7 +94,8 @@ bool any_requires_grad(std::span<const Tensor* const> in) {
 }
 
 void note_path(Node& n) {
-  if (current_frame && autograd::keep_module_paths) n.module_path = std::make_unique<std::string>(where());
+  if (current_frame && autograd::keep_module_paths)
+    n.module_path = std::make_unique<std::string>(where());
 }
 
 DType widened(DType t) { return is_half(t) ? DType::float32 : t; }
@@ -103,8 +107,10 @@ bool any_half(std::span<const Tensor* const> in) {
 }
 
 void composite_gradients(std::span<const Tensor> in, unsigned wanted, const Tensor& g,
-                         const std::function<Tensor(std::span<const Tensor>)>& composite, std::span<Tensor> out) {
-  // Through an alias of each input, so that the inner pass ends there and never enters the outer graph.
+                         const std::function<Tensor(std::span<const Tensor>)>& composite,
+                         std::span<Tensor> out) {
+  // Through an alias of each input, so that the inner pass ends there and never enters the outer
+  // graph.
   const bool create_graph = autograd::grad_enabled;
   EnableGrad on;
   std::vector<Tensor> alias(in.begin(), in.end()), ends;
@@ -116,8 +122,11 @@ void composite_gradients(std::span<const Tensor> in, unsigned wanted, const Tens
   }
   Tensor y = composite(alias);
   if (!y.requires_grad()) return;
-  auto gradients = autograd::grad({y}, ends, {g}, {.retain_graph = true, .create_graph = create_graph, .allow_unused = true,
-                                                   .stop_at_inputs = true});
+  auto gradients = autograd::grad({y}, ends, {g},
+                                  {.retain_graph = true,
+                                   .create_graph = create_graph,
+                                   .allow_unused = true,
+                                   .stop_at_inputs = true});
   for (std::size_t i = 0, k = 0; i < in.size(); ++i)
     if (wanted >> i & 1) out[i] = gradients[k++];
 }
@@ -129,8 +138,8 @@ namespace autograd {
 namespace {
 bool is_unshared(const Tensor& t) {
   const TensorImpl& p = *t.impl();
-  return p.refs.load(std::memory_order_acquire) == 1 && p.storage && p.storage->unique() && !p.storage->borrowed() &&
-         !p.is_parameter && t.is_contiguous();
+  return p.refs.load(std::memory_order_acquire) == 1 && p.storage && p.storage->unique() &&
+         !p.storage->borrowed() && !p.is_parameter && t.is_contiguous();
 }
 }  // namespace
 

@@ -1,5 +1,6 @@
-// run.h: run<Op>, the single choke point. Every operation of the library passes here: the device's kernels are
-// chosen, the result is computed, and, when anyone will want a gradient, the step is remembered.
+// run.h: run<Op>, the single choke point. Every operation of the library passes here: the device's
+// kernels are chosen, the result is computed, and, when anyone will want a gradient, the step is
+// remembered.
 #pragma once
 
 #include <span>
@@ -19,7 +20,8 @@ class SavedTensor {
     version_ = tensor_.impl()->storage ? tensor_.impl()->storage->version() : 0;
   }
   bool kept() const { return tensor_.defined(); }
-  const Tensor& get(std::string_view operation, std::string_view which) const;  // RuntimeError if it was changed
+  const Tensor& get(std::string_view operation,
+                    std::string_view which) const;  // RuntimeError if it was changed
   const Tensor& peek() const { return tensor_; }
   void reset() { tensor_ = {}; }
 
@@ -39,15 +41,17 @@ namespace detail {
 [[noreturn]] void fail_undefined(std::string_view operation, const char* argument);
 void check_device(std::string_view operation, std::span<const Tensor* const> in);
 void check_stale_view(std::string_view operation, const Tensor& x);
-// Refuses what cannot be written in place: a leaf that wants a gradient, memory that elements share, a view of a graph.
+// Refuses what cannot be written in place: a leaf that wants a gradient, memory that elements
+// share, a view of a graph.
 void check_in_place(std::string_view operation, const Tensor& x, bool recorded);
 void note_in_place(const Tensor& x);
 // y was made by a view operation: whether it shares memory with what others hold is noted.
 void note_view(const Tensor& y);
 // Anomaly mode: an infinity made of finite inputs, or a NaN of inputs without one, is an error.
-void watch_forward(std::string_view operation, const Tensor& out, std::span<const Tensor* const> in);
+void watch_forward(std::string_view operation, const Tensor& out,
+                   std::span<const Tensor* const> in);
 bool any_requires_grad(std::span<const Tensor* const> in);
-void note_path(Node& n);                                               // the module path, when a picture is wanted
+void note_path(Node& n);  // the module path, when a picture is wanted
 
 // --- pointwise ---
 struct PointwiseTraits {
@@ -56,37 +60,38 @@ struct PointwiseTraits {
   bool is_where;  // the first input is a condition and has no say in the dtype
   std::string_view name;
 };
-Tensor pointwise_forward(const PointwiseTraits& op, const double* attributes, const Tensor* const* in,
-                         const Tensor* out = nullptr);
-// One fused pass: gradient formula `which` over g, the inputs and the output, summed down to the input's shape.
-Tensor pointwise_gradient(const PointwiseTraits& op, int which, const double* attributes, const Tensor& g,
-                          const Tensor* in, const Tensor& out, const Meta& target);
+Tensor pointwise_forward(const PointwiseTraits& op, const double* attributes,
+                         const Tensor* const* in, const Tensor* out = nullptr);
+// One fused pass: gradient formula `which` over g, the inputs and the output, summed down to the
+// input's shape.
+Tensor pointwise_gradient(const PointwiseTraits& op, int which, const double* attributes,
+                          const Tensor& g, const Tensor* in, const Tensor& out, const Meta& target);
 Tensor reduce_to(Tensor g, const Meta& target);  // sum_to and cast, where they change anything
 
-template <class Op>
-constexpr PointwiseTraits traits() {
-  return {PointwiseOps::index<Op>(), Op::arity, Op::rule, std::same_as<Op, ops::Where>, Op::info.name};
+template <class Op> constexpr PointwiseTraits traits() {
+  return {PointwiseOps::index<Op>(), Op::arity, Op::rule, std::same_as<Op, ops::Where>,
+          Op::info.name};
 }
-template <class Op>
-std::array<double, 4> numbers_of(const Op& op) {
+template <class Op> std::array<double, 4> numbers_of(const Op& op) {
   std::array<double, 4> out{};
   std::size_t i = 0;
-  std::apply([&](const auto&... a) { ((out[i++] = to_number(op.*(a.member))), ...); }, attributes_of<Op>());
+  std::apply([&](const auto&... a) { ((out[i++] = to_number(op.*(a.member))), ...); },
+             attributes_of<Op>());
   return out;
 }
 
 // --- gradients of heavy operations in second order ---
 // Builds composite(inputs) again as a graph and differentiates that.
 void composite_gradients(std::span<const Tensor> in, unsigned wanted, const Tensor& g,
-                         const std::function<Tensor(std::span<const Tensor>)>& composite, std::span<Tensor> out);
+                         const std::function<Tensor(std::span<const Tensor>)>& composite,
+                         std::span<Tensor> out);
 
 DType widened(DType t);
 bool any_half(std::span<const Tensor* const> in);
 
 }  // namespace detail
 
-template <class Op>
-struct OpNode final : Node {
+template <class Op> struct OpNode final : Node {
   static constexpr int arity = Op::arity;
 
   Op op;
@@ -122,7 +127,8 @@ struct OpNode final : Node {
     }
     if (out.kept()) {
       y = out.get(Op::info.name, "output");
-      if (autograd::grad_enabled) {  // the output as part of the graph, without the node pointing to itself for good
+      if (autograd::grad_enabled) {  // the output as part of the graph, without the node pointing
+                                     // to itself for good
         y = y.detach();
         y.impl()->node = Ref<Node>(this);
         y.impl()->requires_grad = true;
@@ -131,9 +137,8 @@ struct OpNode final : Node {
     if constexpr (HasJointBackward<Op>) {
       joint(g, x, y, gradients);
     } else {
-      [&]<int... I>(std::integer_sequence<int, I...>) {
-        (one<I>(g, x, y, gradients), ...);
-      }(std::make_integer_sequence<int, arity>());
+      [&]<int... I>(std::integer_sequence<int, I...>) { (one<I>(g, x, y, gradients), ...); }
+      (std::make_integer_sequence<int, arity>());
     }
   }
 
@@ -146,7 +151,8 @@ struct OpNode final : Node {
       if constexpr (Op::pointwise) {
         if (!autograd::grad_enabled) {
           const auto numbers = detail::numbers_of(op);
-          result = detail::pointwise_gradient(detail::traits<Op>(), I, numbers.data(), g, x, y, meta[I]);
+          result =
+              detail::pointwise_gradient(detail::traits<Op>(), I, numbers.data(), g, x, y, meta[I]);
           return;
         }
       }
@@ -165,13 +171,15 @@ struct OpNode final : Node {
         op.backward(g, x, y, wanted, gradients);
         return;
       }
-      detail::composite_gradients({x, static_cast<std::size_t>(arity)}, wanted, g,
-                                  [&](std::span<const Tensor> a) {
-                                    return [&]<std::size_t... I>(std::index_sequence<I...>) {
-                                      return op.composite(a[I]...);
-                                    }(std::make_index_sequence<static_cast<std::size_t>(arity)>());
-                                  },
-                                  gradients);
+      detail::composite_gradients(
+          {x, static_cast<std::size_t>(arity)}, wanted, g,
+          [&](std::span<const Tensor> a) {
+            return [&]<std::size_t... I>(std::index_sequence<I...>) {
+              return op.composite(a[I]...);
+            }
+            (std::make_index_sequence<static_cast<std::size_t>(arity)>());
+          },
+          gradients);
     }
   }
 };
@@ -180,11 +188,11 @@ struct OpNode final : Node {
 template <class Op>
 inline const auto wanted_values = []<int... I>(std::integer_sequence<int, I...>) {
   return std::array<unsigned, sizeof...(I)>{mentioned<I, Op>()...};
-}(std::make_integer_sequence<int, Op::arity>());
+}
+(std::make_integer_sequence<int, Op::arity>());
 
 // The node of an operation on `in`, keeping what the gradients mention.
-template <class Op>
-Ref<OpNode<Op>> make_node(Op op, const Tensor* const* in) {
+template <class Op> Ref<OpNode<Op>> make_node(Op op, const Tensor* const* in) {
   constexpr int n = Op::arity;
   auto node = Ref<OpNode<Op>>::adopt(new OpNode<Op>(std::move(op)));
   unsigned keep = 0;
@@ -206,22 +214,19 @@ Ref<OpNode<Op>> make_node(Op op, const Tensor* const* in) {
 }
 
 // y was made by this node.
-template <class Op>
-void attach(Ref<OpNode<Op>> node, const Tensor& y) {
+template <class Op> void attach(Ref<OpNode<Op>> node, const Tensor& y) {
   if (node->keeps_output) node->out = SavedTensor(y.detach());
   node->out_meta = {y.shape(), y.dtype()};
   autograd::set_history(y, std::move(node));
 }
 
-template <class Op>
-inline constexpr bool records = differentiable<Op> && !IsComposite<Op>;
+template <class Op> inline constexpr bool records = differentiable<Op> && !IsComposite<Op>;
 // A row that has no gradient must say so.
 template <class Op>
-concept CompleteOp = IsComposite<Op> || !differentiable<Op> || HasJointBackward<Op> || Op::arity < 0 ||
-                     HasVjp<0, Op> || HasVjp<1, Op> || HasVjp<2, Op>;
+concept CompleteOp = IsComposite<Op> || !differentiable<Op> || HasJointBackward<Op> ||
+                     Op::arity < 0 || HasVjp<0, Op> || HasVjp<1, Op> || HasVjp<2, Op>;
 
-template <class Op, class... T>
-result_t<Op> run(Op op, const T&... tensors) {
+template <class Op, class... T> result_t<Op> run(Op op, const T&... tensors) {
   static_assert(CompleteOp<Op>, "an operation without a gradient says `differentiable = false`");
   constexpr int n = sizeof...(T);
   const Tensor* const in[n] = {&tensors...};
@@ -242,7 +247,9 @@ result_t<Op> run(Op op, const T&... tensors) {
             if (t->defined() && is_half(t->dtype())) return t->dtype();
           return DType::float32;
         }();
-        auto wide = [](const Tensor& t) { return t.defined() && is_half(t.dtype()) ? to(t, DType::float32) : t; };
+        auto wide = [](const Tensor& t) {
+          return t.defined() && is_half(t.dtype()) ? to(t, DType::float32) : t;
+        };
         return to(run(std::move(op), wide(tensors)...), half);
       }
     }
@@ -255,7 +262,8 @@ result_t<Op> run(Op op, const T&... tensors) {
       y = op.forward(tensors...);
     }
     if constexpr (requires { Op::view; }) detail::note_view(y);
-    if (autograd::anomaly_mode.load(std::memory_order_relaxed)) [[unlikely]] detail::watch_forward(Op::info.name, y, in);
+    if (autograd::anomaly_mode.load(std::memory_order_relaxed)) [[unlikely]]
+      detail::watch_forward(Op::info.name, y, in);
     if constexpr (records<Op>) {
       if (autograd::grad_enabled && is_floating(y.dtype()) && detail::any_requires_grad(in)) {
         attach(make_node(std::move(op), in), y);
@@ -294,8 +302,7 @@ const Tensor& run_in_place(Op op, const Tensor& x, const T&... others) {
 }
 
 // The node of an operation on any number of tensors.
-template <class Op>
-struct VariadicNode final : Node {
+template <class Op> struct VariadicNode final : Node {
   Op op;
   std::vector<Ref<Node>> edge;
   std::vector<Shape> shapes;
@@ -324,8 +331,7 @@ struct VariadicNode final : Node {
   }
 };
 
-template <class Op>
-result_t<Op> run_variadic(Op op, const std::vector<Tensor>& tensors) {
+template <class Op> result_t<Op> run_variadic(Op op, const std::vector<Tensor>& tensors) {
   bool wanted = false;
   for (const Tensor& t : tensors) {
     if (!t.defined()) detail::fail_undefined(Op::info.name, Op::info.args[0]);

@@ -20,7 +20,8 @@ Tensor staged(const Tensor& t) {
 
 template <class T> T* data_or_null(const Tensor& t) { return t.defined() ? t.data<T>() : nullptr; }
 
-// A row make_row(parameter, gradient, update) for each update of element type T; run gets all of them.
+// A row make_row(parameter, gradient, update) for each update of element type T; run gets all of
+// them.
 template <class T, class Row, class MakeRow, class Run>
 void update_all(std::span<const Update> updates, MakeRow&& make_row, Run&& run) {
   std::vector<Row> rows;

@@ -13,18 +13,21 @@ namespace lg {
 
 void Tensor::copy_out(void* to, DType dtype) const {
   if (numel() == 0) return;
-  backend(device()).copy({shape(), contiguous_strides(shape()), strides(), dtype, this->dtype(), to, raw_data()});
+  backend(device()).copy(
+      {shape(), contiguous_strides(shape()), strides(), dtype, this->dtype(), to, raw_data()});
 }
 
 void Tensor::assign(const Tensor& source) const {
   if (!(broadcast(shape(), source.shape(), "assign") == shape())) {
-    fail(ErrorKind::value, "assign", "a value of shape ", source.shape(), " does not fit into shape ", shape());
+    fail(ErrorKind::value, "assign", "a value of shape ", source.shape(),
+         " does not fit into shape ", shape());
   }
   if (numel() > 0) {
     // The same memory in another order must be read before it is written.
     const bool shared = source.impl()->storage.get() == impl()->storage.get();
     const Tensor from = shared ? source.copy() : source;
-    backend(device()).copy({shape(), strides(), broadcast_strides(from.shape(), from.strides(), shape()), dtype(),
+    backend(device()).copy({shape(), strides(),
+                            broadcast_strides(from.shape(), from.strides(), shape()), dtype(),
                             from.dtype(), raw_data(), from.raw_data()});
   }
   impl()->storage->bump_version();
@@ -49,17 +52,19 @@ Shape resolve(const Tensor& x, const Shape& wanted, std::string_view name) {
   }
   if (open >= 0) {
     if (known == 0 || x.numel() % known != 0) {
-      fail(ErrorKind::value, name, "shape ", wanted, " does not fit ", x.numel(), " elements (x ", x.shape(), ")");
+      fail(ErrorKind::value, name, "shape ", wanted, " does not fit ", x.numel(), " elements (x ",
+           x.shape(), ")");
     }
     shape[open] = x.numel() / known;
   } else if (known != x.numel()) {
-    fail(ErrorKind::value, name, "shape ", wanted, " has ", known, " elements, x has ", x.numel(), " (x ", x.shape(), ")");
+    fail(ErrorKind::value, name, "shape ", wanted, " has ", known, " elements, x has ", x.numel(),
+         " (x ", x.shape(), ")");
   }
   return shape;
 }
 
-// Strides that show x's elements in `shape` without moving them, if there are any: x's dimensions are merged into
-// runs, and each run is cut up by the new sizes.
+// Strides that show x's elements in `shape` without moving them, if there are any: x's dimensions
+// are merged into runs, and each run is cut up by the new sizes.
 std::optional<Shape> view_strides(const Tensor& x, const Shape& shape) {
   if (x.is_contiguous()) return contiguous_strides(shape);
   if (x.numel() == 0) return contiguous_strides(shape);
@@ -68,7 +73,8 @@ std::optional<Shape> view_strides(const Tensor& x, const Shape& shape) {
   std::int64_t chunk_stride = x.rank() > 0 ? x.strides().back() : 1, in_chunk = 1, made = 1;
   for (int i = x.rank(); i-- > 0;) {
     in_chunk *= x.shape()[i];
-    const bool ends = i == 0 || (x.shape()[i - 1] != 1 && x.strides()[i - 1] != in_chunk * chunk_stride);
+    const bool ends =
+        i == 0 || (x.shape()[i - 1] != 1 && x.strides()[i - 1] != in_chunk * chunk_stride);
     if (!ends) continue;
     while (d >= 0 && (made < in_chunk || shape[d] == 1)) {
       strides[d] = made * chunk_stride;
@@ -95,8 +101,10 @@ Range slice_range(std::int64_t start, std::int64_t stop, std::int64_t step, std:
   stop = wrap(stop);
   const std::int64_t span = step > 0 ? stop - start : start - stop;
   if (span <= 0) return {start, step, 0};
-  const auto stride = step > 0 ? static_cast<std::uint64_t>(step) : 0 - static_cast<std::uint64_t>(step);
-  return {start, step, 1 + static_cast<std::int64_t>(static_cast<std::uint64_t>(span - 1) / stride)};
+  const auto stride =
+      step > 0 ? static_cast<std::uint64_t>(step) : 0 - static_cast<std::uint64_t>(step);
+  return {start, step,
+          1 + static_cast<std::int64_t>(static_cast<std::uint64_t>(span - 1) / stride)};
 }
 
 }  // namespace
@@ -109,20 +117,23 @@ Tensor Cast::forward(const Tensor& x) const {
   return y;
 }
 
-Tensor To::forward(const Tensor& x) const { return x.dtype() == dtype && !x.is_weak() ? x : cast(x, dtype); }
+Tensor To::forward(const Tensor& x) const {
+  return x.dtype() == dtype && !x.is_weak() ? x : cast(x, dtype);
+}
 
 Tensor Contiguous::forward(const Tensor& x) const { return x.is_contiguous() ? x : clone(x); }
 
 Tensor Expand::forward(const Tensor& x) const {
   Shape to = shape;
   const int lead = to.rank() - x.rank();
-  if (lead < 0) fail(ErrorKind::value, "expand", "shape ", shape, " has fewer dimensions than x ", x.shape());
+  if (lead < 0)
+    fail(ErrorKind::value, "expand", "shape ", shape, " has fewer dimensions than x ", x.shape());
   for (int i = 0; i < to.rank(); ++i) {
     const std::int64_t size = i < lead ? 1 : x.shape()[i - lead];
     if (to[i] == -1 && i >= lead) to[i] = size;
     if (to[i] < 0 || (size != 1 && size != to[i])) {
-      fail(ErrorKind::value, "expand", "x ", x.shape(), " cannot be expanded to ", shape, ": dimension ", i,
-           " is ", size, ", expected 1 or ", to[i]);
+      fail(ErrorKind::value, "expand", "x ", x.shape(), " cannot be expanded to ", shape,
+           ": dimension ", i, " is ", size, ", expected 1 or ", to[i]);
     }
   }
   checked_numel(to, size_of(x.dtype()), "expand");
@@ -141,7 +152,8 @@ Tensor SumTo::forward(const Tensor& x) const {
 }
 
 Tensor Transpose::forward(const Tensor& x) const {
-  const int a = normalize_axis(dim0, x.rank(), "transpose"), b = normalize_axis(dim1, x.rank(), "transpose");
+  const int a = normalize_axis(dim0, x.rank(), "transpose"),
+            b = normalize_axis(dim1, x.rank(), "transpose");
   Shape shape = x.shape(), strides = x.strides();
   if (x.rank() > 0) {
     std::swap(shape[a], shape[b]);
@@ -152,13 +164,15 @@ Tensor Transpose::forward(const Tensor& x) const {
 
 Tensor Permute::forward(const Tensor& x) const {
   if (dims.rank() != x.rank()) {
-    fail(ErrorKind::value, "permute", "dims ", dims, " name ", dims.rank(), " dimensions, x ", x.shape(), " has ", x.rank());
+    fail(ErrorKind::value, "permute", "dims ", dims, " name ", dims.rank(), " dimensions, x ",
+         x.shape(), " has ", x.rank());
   }
   Shape shape = x.shape(), strides = x.strides();
   unsigned seen = 0;
   for (int i = 0; i < x.rank(); ++i) {
     const int d = normalize_axis(dims[i], x.rank(), "permute");
-    if (seen >> d & 1) fail(ErrorKind::value, "permute", "dims ", dims, " name dimension ", d, " twice");
+    if (seen >> d & 1)
+      fail(ErrorKind::value, "permute", "dims ", dims, " name dimension ", d, " twice");
     seen |= 1u << d;
     shape[i] = x.shape()[d];
     strides[i] = x.strides()[d];
@@ -182,8 +196,8 @@ Tensor Reshape::forward(const Tensor& x) const {
 
 Tensor ViewAs::forward(const Tensor& x) const {
   if (!view_strides(x, resolve(x, shape, "view"))) {
-    fail(ErrorKind::value, "view", "x ", x.shape(), " with strides ", x.strides(), " cannot be seen as ", shape,
-         " without a copy; use reshape");
+    fail(ErrorKind::value, "view", "x ", x.shape(), " with strides ", x.strides(),
+         " cannot be seen as ", shape, " without a copy; use reshape");
   }
   return reshape(x, shape);
 }
@@ -205,15 +219,20 @@ Tensor Unsqueeze::forward(const Tensor& x) const {
 }
 
 Tensor Flatten::forward(const Tensor& x) const {
-  const int a = normalize_axis(start_dim, x.rank(), "flatten"), b = normalize_axis(end_dim, x.rank(), "flatten");
-  if (a > b) fail(ErrorKind::value, "flatten", "start_dim ", start_dim, " comes after end_dim ", end_dim, " (x ", x.shape(), ")");
+  const int a = normalize_axis(start_dim, x.rank(), "flatten"),
+            b = normalize_axis(end_dim, x.rank(), "flatten");
+  if (a > b)
+    fail(ErrorKind::value, "flatten", "start_dim ", start_dim, " comes after end_dim ", end_dim,
+         " (x ", x.shape(), ")");
   if (x.rank() == 0) return reshape(x, {1});
   Shape to;
   std::int64_t size = 1;
   for (int i = 0; i < x.rank(); ++i) {
     if (i >= a && i <= b) size *= x.shape()[i];
-    if (i < a || i > b) to.push_back(x.shape()[i]);
-    else if (i == b) to.push_back(size);
+    if (i < a || i > b)
+      to.push_back(x.shape()[i]);
+    else if (i == b)
+      to.push_back(size);
   }
   return reshape(x, to);
 }
@@ -225,7 +244,8 @@ Tensor SliceDim::forward(const Tensor& x) const {
   Shape shape = x.shape(), strides = x.strides();
   shape[d] = r.length;
   const std::int64_t shift = r.length > 0 ? r.start * strides[d] : 0;
-  if (r.length > 1) strides[d] *= r.step;  // a step beyond the end is never taken, and might overflow
+  if (r.length > 1)
+    strides[d] *= r.step;  // a step beyond the end is never taken, and might overflow
   return x.view_as(shape, strides, shift);
 }
 
@@ -241,12 +261,13 @@ Tensor SliceGrad::forward(const Tensor& x) const {
 }
 
 Tensor Select::forward(const Tensor& x) const {
-  if (x.rank() == 0) fail(ErrorKind::index, "select", "a 0-d tensor has no elements to choose from");
+  if (x.rank() == 0)
+    fail(ErrorKind::index, "select", "a 0-d tensor has no elements to choose from");
   const int d = normalize_axis(dim, x.rank(), "select");
   const std::int64_t size = x.shape()[d], i = index < 0 ? index + size : index;
   if (i < 0 || i >= size) {
-    fail(ErrorKind::index, "select", "index ", index, " is out of range for dimension ", d, " of size ", size, " (x ",
-         x.shape(), ")");
+    fail(ErrorKind::index, "select", "index ", index, " is out of range for dimension ", d,
+         " of size ", size, " (x ", x.shape(), ")");
   }
   Shape to = x.shape();
   to.erase(d);
@@ -257,8 +278,8 @@ Tensor Narrow::forward(const Tensor& x) const {
   const int d = normalize_axis(dim, x.rank(), "narrow");
   const std::int64_t size = x.rank() ? x.shape()[d] : 0, from = start < 0 ? start + size : start;
   if (length < 0 || from < 0 || from > size || length > size - from) {
-    fail(ErrorKind::index, "narrow", "start ", start, " with length ", length, " reaches outside dimension ", d, " of size ",
-         size, " (x ", x.shape(), ")");
+    fail(ErrorKind::index, "narrow", "start ", start, " with length ", length,
+         " reaches outside dimension ", d, " of size ", size, " (x ", x.shape(), ")");
   }
   return slice(x, d, from, from + length);
 }

@@ -16,7 +16,8 @@ struct Cast : Heavy<1> {
 
 struct To : Composite<1> {
   DType dtype = DType::float32;
-  static constexpr OpInfo info{.name = "to", .math = "x as another dtype; x itself when it has it already"};
+  static constexpr OpInfo info{.name = "to",
+                               .math = "x as another dtype; x itself when it has it already"};
   static constexpr auto attrs = std::tuple(required(&To::dtype, "dtype"));
   Tensor forward(const Tensor& x) const;
 };
@@ -28,7 +29,8 @@ struct Clone : Heavy<1> {
 };
 
 struct Contiguous : Composite<1> {
-  static constexpr OpInfo info{.name = "contiguous", .math = "x, copied only when it is not row-major"};
+  static constexpr OpInfo info{.name = "contiguous",
+                               .math = "x, copied only when it is not row-major"};
   Tensor forward(const Tensor& x) const;
 };
 
@@ -40,7 +42,8 @@ struct Alias : View {
 
 struct Expand : View {
   Shape shape;
-  static constexpr OpInfo info{.name = "expand", .math = "x repeated to shape without a copy; -1 keeps a size"};
+  static constexpr OpInfo info{.name = "expand",
+                               .math = "x repeated to shape without a copy; -1 keeps a size"};
   static constexpr auto attrs = std::tuple(required(&Expand::shape, "shape"));
   Tensor forward(const Tensor& x) const;
   template <class T> T vjp(T g, T x, T) const { return sum_to(g, x.shape()); }
@@ -48,7 +51,8 @@ struct Expand : View {
 
 struct SumTo : View {  // x itself where it has the shape
   Shape shape;
-  static constexpr OpInfo info{.name = "sum_to", .math = "x summed down to shape, the opposite of expand"};
+  static constexpr OpInfo info{.name = "sum_to",
+                               .math = "x summed down to shape, the opposite of expand"};
   static constexpr auto attrs = std::tuple(required(&SumTo::shape, "shape"));
   Tensor forward(const Tensor& x) const;
   template <class T> T vjp(T g, T x, T) const { return expand(g, x.shape()); }
@@ -57,7 +61,8 @@ struct SumTo : View {  // x itself where it has the shape
 struct Transpose : View {
   std::int64_t dim0 = 0, dim1 = 1;
   static constexpr OpInfo info{.name = "transpose", .math = "x with two dimensions swapped"};
-  static constexpr auto attrs = std::tuple(required(&Transpose::dim0, "dim0"), required(&Transpose::dim1, "dim1"));
+  static constexpr auto attrs =
+      std::tuple(required(&Transpose::dim0, "dim0"), required(&Transpose::dim1, "dim1"));
   Tensor forward(const Tensor& x) const;
   template <class T> T vjp(T g, T, T) const { return transpose(g, dim0, dim1); }
 };
@@ -73,7 +78,8 @@ struct Permute : View {
 
 struct Reshape : View {
   Shape shape;
-  static constexpr OpInfo info{.name = "reshape", .math = "the elements of x in another shape, a view where strides allow"};
+  static constexpr OpInfo info{
+      .name = "reshape", .math = "the elements of x in another shape, a view where strides allow"};
   static constexpr auto attrs = std::tuple(required(&Reshape::shape, "shape"));
   Tensor forward(const Tensor& x) const;
   template <class T> T vjp(T g, T x, T) const { return reshape(g, x.shape()); }
@@ -81,7 +87,8 @@ struct Reshape : View {
 
 struct ViewAs : Composite<1> {
   Shape shape;
-  static constexpr OpInfo info{.name = "view", .math = "reshape that never copies, and fails where it would have to"};
+  static constexpr OpInfo info{
+      .name = "view", .math = "reshape that never copies, and fails where it would have to"};
   static constexpr auto attrs = std::tuple(required(&ViewAs::shape, "shape"));
   Tensor forward(const Tensor& x) const;
 };
@@ -95,36 +102,44 @@ struct Squeeze : Composite<1> {
 
 struct Unsqueeze : Composite<1> {
   std::int64_t dim = 0;
-  static constexpr OpInfo info{.name = "unsqueeze", .math = "x with a dimension of size 1 put in at dim"};
+  static constexpr OpInfo info{.name = "unsqueeze",
+                               .math = "x with a dimension of size 1 put in at dim"};
   static constexpr auto attrs = std::tuple(required(&Unsqueeze::dim, "dim"));
   Tensor forward(const Tensor& x) const;
 };
 
 struct Flatten : Composite<1> {
   std::int64_t start_dim = 0, end_dim = -1;
-  static constexpr OpInfo info{.name = "flatten", .math = "dimensions start_dim to end_dim made one"};
+  static constexpr OpInfo info{.name = "flatten",
+                               .math = "dimensions start_dim to end_dim made one"};
   static constexpr auto attrs =
       std::tuple(attr(&Flatten::start_dim, "start_dim"), attr(&Flatten::end_dim, "end_dim"));
   Tensor forward(const Tensor& x) const;
 };
 
-// Every step-th element from start up to stop along dim; a negative step walks backwards (stop -1 - size: to the end).
+// Every step-th element from start up to stop along dim; a negative step walks backwards (stop -1 -
+// size: to the end).
 struct SliceDim : View {
   std::int64_t dim = 0, start = 0, stop = std::numeric_limits<std::int64_t>::max(), step = 1;
   static constexpr OpInfo info{.name = "slice", .math = "x[start:stop:step] along dim"};
-  static constexpr auto attrs = std::tuple(attr(&SliceDim::dim, "dim"), attr(&SliceDim::start, "start"),
-                                           attr(&SliceDim::stop, "stop"), attr(&SliceDim::step, "step"));
+  static constexpr auto attrs =
+      std::tuple(attr(&SliceDim::dim, "dim"), attr(&SliceDim::start, "start"),
+                 attr(&SliceDim::stop, "stop"), attr(&SliceDim::step, "step"));
   Tensor forward(const Tensor& x) const;
-  template <class T> T vjp(T g, T x, T) const { return slice_grad(g, x.shape(), dim, start, stop, step); }
+  template <class T> T vjp(T g, T x, T) const {
+    return slice_grad(g, x.shape(), dim, start, stop, step);
+  }
 };
 
 struct SliceGrad : Heavy<1> {
   Shape shape;
   std::int64_t dim = 0, start = 0, stop = std::numeric_limits<std::int64_t>::max(), step = 1;
-  static constexpr OpInfo info{.name = "slice_grad", .math = "zeros of shape, with x at [start:stop:step] along dim"};
+  static constexpr OpInfo info{.name = "slice_grad",
+                               .math = "zeros of shape, with x at [start:stop:step] along dim"};
   static constexpr auto attrs =
-      std::tuple(required(&SliceGrad::shape, "shape"), attr(&SliceGrad::dim, "dim"), attr(&SliceGrad::start, "start"),
-                 attr(&SliceGrad::stop, "stop"), attr(&SliceGrad::step, "step"));
+      std::tuple(required(&SliceGrad::shape, "shape"), attr(&SliceGrad::dim, "dim"),
+                 attr(&SliceGrad::start, "start"), attr(&SliceGrad::stop, "stop"),
+                 attr(&SliceGrad::step, "step"));
   Tensor forward(const Tensor& x) const;
   template <class T> T vjp(T g, T, T) const { return slice(g, dim, start, stop, step); }
 };
@@ -132,15 +147,17 @@ struct SliceGrad : Heavy<1> {
 struct Select : Composite<1> {
   std::int64_t dim = 0, index = 0;
   static constexpr OpInfo info{.name = "select", .math = "x[index] along dim"};
-  static constexpr auto attrs = std::tuple(required(&Select::dim, "dim"), required(&Select::index, "index"));
+  static constexpr auto attrs =
+      std::tuple(required(&Select::dim, "dim"), required(&Select::index, "index"));
   Tensor forward(const Tensor& x) const;
 };
 
 struct Narrow : Composite<1> {
   std::int64_t dim = 0, start = 0, length = 0;
   static constexpr OpInfo info{.name = "narrow", .math = "x[start : start + length] along dim"};
-  static constexpr auto attrs = std::tuple(required(&Narrow::dim, "dim"), required(&Narrow::start, "start"),
-                                           required(&Narrow::length, "length"));
+  static constexpr auto attrs =
+      std::tuple(required(&Narrow::dim, "dim"), required(&Narrow::start, "start"),
+                 required(&Narrow::length, "length"));
   Tensor forward(const Tensor& x) const;
 };
 
@@ -155,15 +172,19 @@ struct Flip : Composite<1> {
 struct Split : Composite<1> {
   Axes sizes;
   std::int64_t dim = 0;
-  static constexpr OpInfo info{.name = "split", .math = "views of x of the given sizes along dim (one size: every part's)"};
-  static constexpr auto attrs = std::tuple(required(&Split::sizes, "split_size"), attr(&Split::dim, "dim"));
+  static constexpr OpInfo info{
+      .name = "split", .math = "views of x of the given sizes along dim (one size: every part's)"};
+  static constexpr auto attrs =
+      std::tuple(required(&Split::sizes, "split_size"), attr(&Split::dim, "dim"));
   std::vector<Tensor> forward(const Tensor& x) const;
 };
 
 struct Chunk : Composite<1> {
   std::int64_t chunks = 1, dim = 0;
-  static constexpr OpInfo info{.name = "chunk", .math = "at most `chunks` views of x of equal size along dim"};
-  static constexpr auto attrs = std::tuple(required(&Chunk::chunks, "chunks"), attr(&Chunk::dim, "dim"));
+  static constexpr OpInfo info{.name = "chunk",
+                               .math = "at most `chunks` views of x of equal size along dim"};
+  static constexpr auto attrs =
+      std::tuple(required(&Chunk::chunks, "chunks"), attr(&Chunk::dim, "dim"));
   std::vector<Tensor> forward(const Tensor& x) const;
 };
 
@@ -176,7 +197,8 @@ struct Unbind : Composite<1> {
 
 struct Cat : Variadic {
   std::int64_t dim = 0;
-  static constexpr OpInfo info{.name = "cat", .math = "the tensors one after another along dim", .args = {"tensors"}};
+  static constexpr OpInfo info{
+      .name = "cat", .math = "the tensors one after another along dim", .args = {"tensors"}};
   static constexpr auto attrs = std::tuple(attr(&Cat::dim, "dim"));
   Tensor forward(const std::vector<Tensor>& x) const;
   // The gradient of input i: its part of g.
@@ -185,7 +207,8 @@ struct Cat : Variadic {
 
 struct Stack : Composite<-1> {
   std::int64_t dim = 0;
-  static constexpr OpInfo info{.name = "stack", .math = "the tensors side by side along a new dimension dim",
+  static constexpr OpInfo info{.name = "stack",
+                               .math = "the tensors side by side along a new dimension dim",
                                .args = {"tensors"}};
   static constexpr auto attrs = std::tuple(attr(&Stack::dim, "dim"));
   Tensor forward(const std::vector<Tensor>& x) const;

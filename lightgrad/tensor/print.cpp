@@ -31,8 +31,8 @@ struct FloatFormat {
   }
 };
 
-// NumPy: at most 4 digits after the point and no more than some element needs; with an exponent from 1e8, below
-// 1e-4, or when the largest is beyond 1000 times the smallest.
+// NumPy: at most 4 digits after the point and no more than some element needs; with an exponent
+// from 1e8, below 1e-4, or when the largest is beyond 1000 times the smallest.
 FloatFormat choose_format(const std::vector<double>& values) {
   constexpr int precision = 4;
   double high = 0, low = INFINITY;
@@ -65,28 +65,32 @@ class Printer {
   }
 
   std::string print() {
-    if (t_.numel() == 0) out_ = "[]";
-    else body(0, 0, 7);  // 7: the width of "tensor("
+    if (t_.numel() == 0)
+      out_ = "[]";
+    else
+      body(0, 0, 7);  // 7: the width of "tensor("
     return "tensor(" + out_;
   }
 
  private:
   double number(std::int64_t at) const {
     double v = 0;
-    visit(t_.dtype(), [&]<class T>(T) { v = convert<double>(static_cast<const T*>(t_.raw_data())[at]); });
+    visit(t_.dtype(),
+          [&]<class T>(T) { v = convert<double>(static_cast<const T*>(t_.raw_data())[at]); });
     return v;
   }
   std::string element(std::int64_t at) const {
-    if (t_.dtype() == DType::bool_) return static_cast<const bool*>(t_.raw_data())[at] ? "True" : "False";
+    if (t_.dtype() == DType::bool_)
+      return static_cast<const bool*>(t_.raw_data())[at] ? "True" : "False";
     if (is_floating(t_.dtype())) return format_(number(at));
     std::int64_t v = 0;
-    visit(t_.dtype(), [&]<class T>(T) { v = convert<std::int64_t>(static_cast<const T*>(t_.raw_data())[at]); });
+    visit(t_.dtype(),
+          [&]<class T>(T) { v = convert<std::int64_t>(static_cast<const T*>(t_.raw_data())[at]); });
     return std::to_string(v);
   }
 
   // Visits the indices of one axis that are shown; gap() marks what the summary leaves out.
-  template <class F, class G>
-  void axis(int d, F&& f, G&& gap) const {
+  template <class F, class G> void axis(int d, F&& f, G&& gap) const {
     const std::int64_t n = t_.shape()[d];
     if (!summary_ || n <= 2 * edge_items) {
       for (std::int64_t i = 0; i < n; ++i) f(i);
@@ -96,11 +100,11 @@ class Printer {
     gap();
     for (std::int64_t i = n - edge_items; i < n; ++i) f(i);
   }
-  template <class F>
-  void collect(int d, std::int64_t at, F&& f) const {
+  template <class F> void collect(int d, std::int64_t at, F&& f) const {
     if (t_.numel() == 0) return;
     if (d == t_.rank()) return f(at);
-    axis(d, [&](std::int64_t i) { collect(d + 1, at + i * t_.strides()[d], f); }, [] {});
+    axis(
+        d, [&](std::int64_t i) { collect(d + 1, at + i * t_.strides()[d], f); }, [] {});
   }
   void body(int d, std::int64_t at, std::size_t indent) {
     if (d == t_.rank()) {
@@ -114,7 +118,9 @@ class Printer {
     auto separate = [&](std::size_t width) {
       if (!first) out_ += ',';
       if (d + 1 < t_.rank()) {
-        if (!first) out_ += std::string(static_cast<std::size_t>(t_.rank() - d - 1), '\n') + std::string(indent + 1, ' ');
+        if (!first)
+          out_ += std::string(static_cast<std::size_t>(t_.rank() - d - 1), '\n') +
+                  std::string(indent + 1, ' ');
       } else if (!first && column + width + 2 > line_width) {
         out_ += '\n' + std::string(indent + 1, ' ');
         column = indent + 1;
@@ -149,7 +155,8 @@ class Printer {
 std::string Tensor::to_string() const {
   if (!defined()) return "tensor(undefined)";
   std::string s = Printer(*this).print();
-  const bool says_itself = dtype() == DType::float32 || dtype() == DType::int64 || dtype() == DType::bool_;
+  const bool says_itself =
+      dtype() == DType::float32 || dtype() == DType::int64 || dtype() == DType::bool_;
   if (numel() == 0) s += text(", shape=", shape());
   if (!says_itself) s += text(", dtype=", name_of(dtype()));
   if (requires_grad()) s += ", requires_grad=True";

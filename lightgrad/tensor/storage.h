@@ -1,5 +1,5 @@
-// storage.h: the memory that tensors share. Counted; its version rises with every in-place change, so
-// that autograd can tell when a saved tensor is no longer what it was.
+// storage.h: the memory that tensors share. Counted; its version rises with every in-place change,
+// so that autograd can tell when a saved tensor is no longer what it was.
 #pragma once
 
 #include <atomic>
@@ -23,7 +23,8 @@ class Storage {
   std::size_t bytes() const { return bytes_; }
   std::uint32_t version() const { return version_.load(std::memory_order_relaxed); }
   void bump_version() { version_.fetch_add(1, std::memory_order_relaxed); }
-  // Counts the in-place changes that a graph recorded: views made before them no longer know their history.
+  // Counts the in-place changes that a graph recorded: views made before them no longer know their
+  // history.
   std::uint32_t recorded_changes() const { return recorded_changes_; }
   void note_recorded_change() { ++recorded_changes_; }
   bool unique() const { return refs_.load(std::memory_order_acquire) == 1; }

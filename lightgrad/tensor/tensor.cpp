@@ -16,8 +16,7 @@ TensorImpl* new_impl(const Shape& shape, const Shape& strides, DType dtype) {
   return p;
 }
 
-template <class T>
-Tensor weak_scalar(T v) {
+template <class T> Tensor weak_scalar(T v) {
   Tensor t = Tensor::empty({}, dtype_of<T>);
   *static_cast<T*>(t.raw_data()) = v;
   t.impl()->weak = true;
@@ -47,11 +46,12 @@ Tensor Tensor::on(Ref<Storage> storage, const Shape& shape, const Shape& strides
                   std::int64_t offset, DType dtype) {
   const auto n = checked_numel(shape, size_of(dtype), "tensor");
   std::int64_t low = offset, high = offset;
-  for (int i = 0; i < shape.rank(); ++i) (strides[i] < 0 ? low : high) += (shape[i] - 1) * strides[i];
+  for (int i = 0; i < shape.rank(); ++i)
+    (strides[i] < 0 ? low : high) += (shape[i] - 1) * strides[i];
   const auto items = static_cast<std::int64_t>(storage->bytes() / size_of(dtype));
   if (n > 0 && (low < 0 || high >= items)) {
-    fail(ErrorKind::value, "tensor", "shape ", shape, " with strides ", strides, " and offset ", offset,
-         " reaches outside its storage of ", items, " elements");
+    fail(ErrorKind::value, "tensor", "shape ", shape, " with strides ", strides, " and offset ",
+         offset, " reaches outside its storage of ", items, " elements");
   }
   auto* p = new_impl(shape, strides, dtype);
   p->storage = std::move(storage);
@@ -75,7 +75,8 @@ std::int64_t Tensor::size(std::int64_t axis) const {
 
 void Tensor::check_dtype(DType wanted) const {
   if (dtype() != wanted) {
-    fail(ErrorKind::type, "data", "the tensor is ", name_of(dtype()), ", read as ", name_of(wanted));
+    fail(ErrorKind::type, "data", "the tensor is ", name_of(dtype()), ", read as ",
+         name_of(wanted));
   }
 }
 

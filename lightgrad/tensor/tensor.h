@@ -12,7 +12,7 @@
 #include "lightgrad/base/random.h"
 #include "lightgrad/base/ref.h"
 #include "lightgrad/base/shape.h"
-#include "lightgrad/tensor/device.h"
+#include "lightgrad/base/device.h"
 #include "lightgrad/tensor/storage.h"
 
 namespace lg {

@@ -10,7 +10,8 @@ PyObject* wrap(Tensor t) noexcept {
     // A tensor that became a parameter gets an object of that class from now on.
     if (!p->is_parameter || PyObject_TypeCheck(known, parameter_type)) return Py_NewRef(known);
   }
-  nb::object o = nb::inst_alloc(reinterpret_cast<PyObject*>(p->is_parameter ? parameter_type : tensor_type));
+  nb::object o =
+      nb::inst_alloc(reinterpret_cast<PyObject*>(p->is_parameter ? parameter_type : tensor_type));
   if (!o.is_valid()) return nullptr;
   new (nb::inst_ptr<void>(o)) PyTensor(std::move(t), o.ptr());
   p->python = o.ptr();
@@ -29,14 +30,18 @@ bool converts_to_float(PyObject* o) {
   const PyNumberMethods* n = Py_TYPE(o)->tp_as_number;
   return n && n->nb_float && !PySequence_Check(o) && !is_tensor(o);
 }
-bool is_index(PyObject* o) { return PyLong_Check(o) || (PyIndex_Check(o) && !PySequence_Check(o) && !is_tensor(o)); }
+bool is_index(PyObject* o) {
+  return PyLong_Check(o) || (PyIndex_Check(o) && !PySequence_Check(o) && !is_tensor(o));
+}
 
 std::int64_t int64_of(PyObject* o) {
   nb::object number = nb::steal(PyNumber_Index(o));
   if (!number.is_valid()) throw nb::python_error();
   int overflow = 0;
   const long long v = PyLong_AsLongLongAndOverflow(number.ptr(), &overflow);
-  if (overflow) fail(ErrorKind::value, "number", "the integer ", nb::str(number).c_str(), " does not fit int64");
+  if (overflow)
+    fail(ErrorKind::value, "number", "the integer ", nb::str(number).c_str(),
+         " does not fit int64");
   return v;
 }
 
@@ -65,7 +70,8 @@ bool load_integer(PyObject* o, std::int64_t& out) {
   int overflow = 0;
   if (number.is_valid()) out = PyLong_AsLongLongAndOverflow(number.ptr(), &overflow);
   if (PyErr_Occurred()) return PyErr_Clear(), false;
-  if (overflow) fail(ErrorKind::value, "shape", "the size ", nb::str(number).c_str(), " does not fit int64");
+  if (overflow)
+    fail(ErrorKind::value, "shape", "the size ", nb::str(number).c_str(), " does not fit int64");
   return true;
 }
 
@@ -143,10 +149,14 @@ void bind_dtype(nb::module_& m) {
       PyErr_SetString(type_of(e.kind()), e.what());
     }
   });
-  auto name = [](const PyDType& d) { return std::string(d.t == DType::bool_ ? "bool" : name_of(d.t)); };
-  nb::class_<PyDType>(m, "dtype", "The type of a tensor's elements: lightgrad.float32 and the like.")
+  auto name = [](const PyDType& d) {
+    return std::string(d.t == DType::bool_ ? "bool" : name_of(d.t));
+  };
+  nb::class_<PyDType>(m, "dtype",
+                      "The type of a tensor's elements: lightgrad.float32 and the like.")
       .def_prop_ro("name", name)
-      .def_prop_ro("itemsize", [](const PyDType& d) { return size_of(d.t); }, "Bytes per element.")
+      .def_prop_ro(
+          "itemsize", [](const PyDType& d) { return size_of(d.t); }, "Bytes per element.")
       .def_prop_ro("is_floating_point", [](const PyDType& d) { return is_floating(d.t); })
       .def("__repr__", [name](const PyDType& d) { return "lightgrad." + name(d); })
       .def("__copy__", [](nb::object self) { return self; })
@@ -158,12 +168,16 @@ void bind_dtype(nb::module_& m) {
     dtype_objects[i] = o.ptr();  // kept alive by the module
     m.attr(std::string(name_of(t)).c_str()) = o;
   }
-  for (auto [alias, t] : {std::pair{"float", DType::float32}, {"double", DType::float64}, {"half", DType::float16},
-                          {"int", DType::int32}, {"long", DType::int64}}) {
+  for (auto [alias, t] : {std::pair{"float", DType::float32},
+                          {"double", DType::float64},
+                          {"half", DType::float16},
+                          {"int", DType::int32},
+                          {"long", DType::int64}}) {
     m.attr(alias) = nb::handle(dtype_objects[static_cast<int>(t)]);
   }
   m.def("promote_types", &promote, "x"_a, "y"_a, "The dtype that holds both: PyTorch's table.");
-  m.def("set_default_dtype", &set_default_dtype, "dtype"_a, "The dtype of floating-point tensors made without one.");
+  m.def("set_default_dtype", &set_default_dtype, "dtype"_a,
+        "The dtype of floating-point tensors made without one.");
   m.def("get_default_dtype", &default_dtype);
 }
 
@@ -172,9 +186,12 @@ void bind_dtype(nb::module_& m) {
 namespace nanobind::detail {
 
 // A named tuple (values, indices).
-handle type_caster<lg::ValuesIndices>::from_cpp(const lg::ValuesIndices& v, rv_policy, cleanup_list*) noexcept {
-  static PyStructSequence_Field fields[] = {{"values", nullptr}, {"indices", nullptr}, {nullptr, nullptr}};
-  static PyStructSequence_Desc description = {"lightgrad.ValuesIndices", "Values, and where they were found.", fields, 2};
+handle type_caster<lg::ValuesIndices>::from_cpp(const lg::ValuesIndices& v, rv_policy,
+                                                cleanup_list*) noexcept {
+  static PyStructSequence_Field fields[] = {
+      {"values", nullptr}, {"indices", nullptr}, {nullptr, nullptr}};
+  static PyStructSequence_Desc description = {"lightgrad.ValuesIndices",
+                                              "Values, and where they were found.", fields, 2};
   static PyTypeObject* type = PyStructSequence_NewType(&description);
   PyObject* t = type ? PyStructSequence_New(type) : nullptr;
   if (!t) return nullptr;

@@ -1,6 +1,7 @@
-// common.h: how Tensors, shapes, axes and dtypes cross the border, shared by every file of the binding.
-// A tensor has at most one Python object at a time (a weak pointer in its TensorImpl), so `m.weight is m.weight`
-// and `x.grad is x.grad`. The object holds the handle; the numbers belong to C++.
+// common.h: how Tensors, shapes, axes and dtypes cross the border, shared by every file of the
+// binding. A tensor has at most one Python object at a time (a weak pointer in its TensorImpl), so
+// `m.weight is m.weight` and `x.grad is x.grad`. The object holds the handle; the numbers belong to
+// C++.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -42,29 +43,33 @@ inline PyTypeObject *tensor_type = nullptr, *parameter_type = nullptr;
 inline PyObject* dtype_objects[dtype_count] = {};
 
 inline bool is_tensor(PyObject* o) {
-  return Py_TYPE(o) == tensor_type || Py_TYPE(o) == parameter_type || PyObject_TypeCheck(o, tensor_type);
+  return Py_TYPE(o) == tensor_type || Py_TYPE(o) == parameter_type ||
+         PyObject_TypeCheck(o, tensor_type);
 }
 inline const Tensor& tensor_of(PyObject* o) { return nb::inst_ptr<PyTensor>(o)->t; }
 // The Python object of a tensor, a new reference; None for an undefined one.
 PyObject* wrap(Tensor t) noexcept;
-// A Python, NumPy or other plain number as a weak 0-d tensor; undefined when it is none. Throws ValueError when it
-// is an integer beyond int64.
+// A Python, NumPy or other plain number as a weak 0-d tensor; undefined when it is none. Throws
+// ValueError when it is an integer beyond int64.
 Tensor tensor_from_number(PyObject* o);
 bool is_number(PyObject* o);
 
-bool load_integer(PyObject* o, std::int64_t& out);  // ints and what has __index__, but bool; no error is set
-bool load_shape(PyObject* o, Shape& out);           // an int or a sequence of ints; throws beyond 8 dimensions
-bool load_dtype(PyObject* o, DType& out);           // lg.float32, or Python's float, int, bool
+bool load_integer(PyObject* o,
+                  std::int64_t& out);  // ints and what has __index__, but bool; no error is set
+bool load_shape(PyObject* o,
+                Shape& out);  // an int or a sequence of ints; throws beyond 8 dimensions
+bool load_dtype(PyObject* o, DType& out);  // lg.float32, or Python's float, int, bool
 PyObject* shape_tuple(const Shape& s) noexcept;
 
 // Sizes written one by one or as one sequence: zeros(2, 3), zeros((2, 3)), zeros([2, 3]), zeros().
 Shape shape_from_args(const nb::args& args, const char* operation);
-// Whatever lg.tensor accepts: numbers, nested sequences, tensors, buffers. Always a new tensor, unless `share`, which
-// lets a buffer's or tensor's memory be used as it is where the dtype fits.
+// Whatever lg.tensor accepts: numbers, nested sequences, tensors, buffers. Always a new tensor,
+// unless `share`, which lets a buffer's or tensor's memory be used as it is where the dtype fits.
 Tensor tensor_from_data(nb::handle data, std::optional<DType> dtype, bool share = false);
 void check_device(const std::optional<std::string>& device);  // None or "cpu"
 
-// A tensor's memory as a NumPy array, and the slots of the class that files share (operators.cpp, interop.cpp).
+// A tensor's memory as a NumPy array, and the slots of the class that files share (operators.cpp,
+// interop.cpp).
 nb::object to_numpy(nb::handle tensor);
 Tensor from_dlpack(nb::handle x);
 bool is_dlpack(nb::handle x);
@@ -77,7 +82,8 @@ extern PyType_Slot tensor_slots[];
 // In a catch (...): the exception as Python's current error.
 void set_python_error() noexcept;
 
-// A Python object kept by C++: let go under the interpreter lock, and not at all once Python is gone.
+// A Python object kept by C++: let go under the interpreter lock, and not at all once Python is
+// gone.
 class PyRef {
  public:
   explicit PyRef(nb::object o) : p_(o.release().ptr()) {}
@@ -98,7 +104,7 @@ class PyRef {
   PyObject* p_;
 };
 
-// The parts of the module. Those of other rooms may be missing from a build.
+// The parts of the module.
 void bind_dtype(nb::module_& m);
 void bind_tensor(nb::module_& m);  // the class, and what of it is not a row of the table
 void bind_operations(nb::module_& m, nb::class_<PyTensor>& tensor);
@@ -107,26 +113,24 @@ void bind_creation(nb::module_& m);
 void bind_data(nb::module_& m);
 void bind_interop(nb::module_& m, nb::class_<PyTensor>& tensor);
 void bind_autograd(nb::module_& m, nb::class_<PyTensor>& tensor);
-[[gnu::weak]] void bind_nn(nb::module_& m);
-[[gnu::weak]] void bind_optim(nb::module_& m);
-[[gnu::weak]] void bind_io(nb::module_& m);
+void bind_nn(nb::module_& m);
+void bind_optim(nb::module_& m);
+void bind_io(nb::module_& m);
+void bind_graph(nb::module_& m);
 
 }  // namespace lg::python
 
 namespace nanobind::detail {
 
 // Accepts tensors and numbers. An argument by reference is the caller's own tensor, without a copy.
-template <>
-struct type_caster<lg::Tensor> {
+template <> struct type_caster<lg::Tensor> {
   using Value = lg::Tensor;
   static constexpr auto Name = io_name("lightgrad._core.Tensor | float", "lightgrad._core.Tensor");
   template <class T>
-  using Cast = std::conditional_t<is_pointer_v<T>, lg::Tensor*,
-                                  std::conditional_t<std::is_lvalue_reference_v<T>, lg::Tensor&, lg::Tensor>>;
-  template <class T>
-  static constexpr bool can_cast() {
-    return true;
-  }
+  using Cast = std::conditional_t<
+      is_pointer_v<T>, lg::Tensor*,
+      std::conditional_t<std::is_lvalue_reference_v<T>, lg::Tensor&, lg::Tensor>>;
+  template <class T> static constexpr bool can_cast() { return true; }
 
   bool from_python(handle h, std::uint32_t, cleanup_list*) noexcept {
     if (lg::python::is_tensor(h.ptr())) [[likely]] {
@@ -140,8 +144,12 @@ struct type_caster<lg::Tensor> {
     given = &made;
     return made.defined();
   }
-  static handle from_cpp(const lg::Tensor& t, rv_policy, cleanup_list*) noexcept { return lg::python::wrap(t); }
-  static handle from_cpp(lg::Tensor&& t, rv_policy, cleanup_list*) noexcept { return lg::python::wrap(std::move(t)); }
+  static handle from_cpp(const lg::Tensor& t, rv_policy, cleanup_list*) noexcept {
+    return lg::python::wrap(t);
+  }
+  static handle from_cpp(lg::Tensor&& t, rv_policy, cleanup_list*) noexcept {
+    return lg::python::wrap(std::move(t));
+  }
   static handle from_cpp(const lg::Tensor* t, rv_policy, cleanup_list*) noexcept {
     return t ? lg::python::wrap(*t) : none().release().ptr();
   }
@@ -154,8 +162,7 @@ struct type_caster<lg::Tensor> {
   lg::Tensor made;
 };
 
-template <>
-struct type_caster<lg::python::MaybeTensor> {
+template <> struct type_caster<lg::python::MaybeTensor> {
   NB_TYPE_CASTER(lg::python::MaybeTensor, const_name("lightgrad._core.Tensor | float"))
   bool from_python(handle h, std::uint32_t flags, cleanup_list* c) noexcept {
     if (h.is_none()) return value.t = {}, true;
@@ -169,15 +176,17 @@ struct type_caster<lg::python::MaybeTensor> {
   }
 };
 
-template <>
-struct type_caster<lg::Shape> {
+template <> struct type_caster<lg::Shape> {
   NB_TYPE_CASTER(lg::Shape, io_name("int | collections.abc.Sequence[int]", "tuple[int, ...]"))
-  bool from_python(handle h, std::uint32_t, cleanup_list*) { return lg::python::load_shape(h.ptr(), value); }
-  static handle from_cpp(const lg::Shape& s, rv_policy, cleanup_list*) noexcept { return lg::python::shape_tuple(s); }
+  bool from_python(handle h, std::uint32_t, cleanup_list*) {
+    return lg::python::load_shape(h.ptr(), value);
+  }
+  static handle from_cpp(const lg::Shape& s, rv_policy, cleanup_list*) noexcept {
+    return lg::python::shape_tuple(s);
+  }
 };
 
-template <>
-struct type_caster<lg::Axes> {
+template <> struct type_caster<lg::Axes> {
   NB_TYPE_CASTER(lg::Axes, const_name("int | collections.abc.Sequence[int]"))
   bool from_python(handle h, std::uint32_t, cleanup_list*) {
     value.all = h.is_none();
@@ -188,8 +197,7 @@ struct type_caster<lg::Axes> {
   }
 };
 
-template <>
-struct type_caster<lg::DType> {
+template <> struct type_caster<lg::DType> {
   NB_TYPE_CASTER(lg::DType, const_name("lightgrad._core.dtype"))
   bool from_python(handle h, std::uint32_t, cleanup_list*) noexcept {
     return lg::python::load_dtype(h.ptr(), value);
@@ -199,12 +207,10 @@ struct type_caster<lg::DType> {
   }
 };
 
-template <>
-struct type_caster<lg::ValuesIndices> {
+template <> struct type_caster<lg::ValuesIndices> {
   using Value = lg::ValuesIndices;
   static constexpr auto Name = const_name("tuple[lightgrad._core.Tensor, lightgrad._core.Tensor]");
-  template <class T>
-  using Cast = Value;
+  template <class T> using Cast = Value;
   static handle from_cpp(const Value& v, rv_policy, cleanup_list*) noexcept;
 };
 
@@ -212,5 +218,7 @@ struct type_caster<lg::ValuesIndices> {
 
 namespace lg::python {
 using TensorTuple = nb::typed<nb::tuple, Tensor, nb::ellipsis>;
-inline TensorTuple tuple_of(const std::vector<Tensor>& v) { return TensorTuple(nb::tuple(nb::cast(v))); }
+inline TensorTuple tuple_of(const std::vector<Tensor>& v) {
+  return TensorTuple(nb::tuple(nb::cast(v)));
+}
 }  // namespace lg::python

@@ -40,10 +40,10 @@ template <class F>
 void bind_like(nb::module_& m, const char* name, F make, const char* doc) {
   m.def(
       name,
-      [make](const Tensor& x, OptionalDType dtype, bool requires_grad) {
-        return finish(make(x, dtype), {}, requires_grad);
+      [make](const Tensor& x, OptionalDType dtype, const Device& device, bool requires_grad) {
+        return finish(make(x, dtype), device, requires_grad);
       },
-      "x"_a, nb::kw_only(), "dtype"_a = nb::none(), "requires_grad"_a = false, doc);
+      "x"_a, nb::kw_only(), LG_COMMON_ARGUMENTS, doc);
 }
 
 }  // namespace
@@ -88,11 +88,10 @@ void bind_creation(nb::module_& m) {
             "randn() of x's sizes.");
   m.def(
       "full_like",
-      [](const Tensor& x, const Tensor& value, OptionalDType dtype, bool requires_grad) {
-        return finish(full_like(x, value, dtype), {}, requires_grad);
+      [](const Tensor& x, const Tensor& value, OptionalDType dtype, const Device& device, bool requires_grad) {
+        return finish(full_like(x, value, dtype), device, requires_grad);
       },
-      "x"_a, "fill_value"_a, nb::kw_only(), "dtype"_a = nb::none(), "requires_grad"_a = false,
-      "fill_value everywhere, of x's sizes.");
+      "x"_a, "fill_value"_a, nb::kw_only(), LG_COMMON_ARGUMENTS, "fill_value everywhere, of x's sizes.");
 
   m.def(
       "arange",

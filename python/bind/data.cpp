@@ -1,5 +1,6 @@
-// data.cpp: what lg.tensor accepts. Numbers and nested sequences are walked twice: once for the shape and the kind
-// of number, once to write them. Buffers (NumPy arrays, bytes, array.array, memoryview) are copied, or shared.
+// data.cpp: what lg.tensor accepts. Numbers and nested sequences are walked twice: once for the
+// shape and the kind of number, once to write them. Buffers (NumPy arrays, bytes, array.array,
+// memoryview) are copied, or shared.
 #include "common.h"
 
 namespace lg::python {
@@ -7,7 +8,12 @@ namespace {
 
 // --- nested sequences ---
 
-enum class Kind : std::uint8_t { none, boolean, integer, real };  // in rising order: the highest found decides
+enum class Kind : std::uint8_t {
+  none,
+  boolean,
+  integer,
+  real
+};  // in rising order: the highest found decides
 
 bool is_nested(PyObject* o) {
   if (PyList_Check(o) || PyTuple_Check(o)) return true;
@@ -39,8 +45,8 @@ struct Survey {
       if (depth_known) fail_ragged(depth);
       shape.push_back(n);
     } else if (shape[depth] != n) {
-      fail(ErrorKind::value, "tensor", "sequences at depth ", depth, " have lengths ", shape[depth], " and ", n,
-           ", expected the same");
+      fail(ErrorKind::value, "tensor", "sequences at depth ", depth, " have lengths ", shape[depth],
+           " and ", n, ", expected the same");
     }
     if (n == 0) {
       if (depth_known && depth + 1 != shape.rank()) fail_ragged(depth + 1);
@@ -51,7 +57,8 @@ struct Survey {
 
  private:
   [[noreturn]] static void fail_ragged(int depth) {
-    fail(ErrorKind::value, "tensor", "numbers and sequences are mixed at depth ", depth, ", expected a regular nesting");
+    fail(ErrorKind::value, "tensor", "numbers and sequences are mixed at depth ", depth,
+         ", expected a regular nesting");
   }
   static Kind kind_of(PyObject* o) {
     if (PyFloat_CheckExact(o)) return Kind::real;
@@ -59,24 +66,22 @@ struct Survey {
     if (PyLong_CheckExact(o)) return Kind::integer;
     const Tensor t = is_tensor(o) ? tensor_of(o) : tensor_from_number(o);
     if (!t.defined()) {
-      fail(ErrorKind::type, "tensor", "expected numbers, nested sequences, a buffer or a tensor, got ",
-           Py_TYPE(o)->tp_name);
+      fail(ErrorKind::type, "tensor",
+           "expected numbers, nested sequences, a buffer or a tensor, got ", Py_TYPE(o)->tp_name);
     }
     if (is_floating(t.dtype())) return Kind::real;
     return t.dtype() == DType::bool_ ? Kind::boolean : Kind::integer;
   }
 };
 
-template <class T>
-T number_as(PyObject* o) {
+template <class T> T number_as(PyObject* o) {
   if constexpr (std::same_as<T, double>) {
     if (PyFloat_CheckExact(o)) return PyFloat_AS_DOUBLE(o);
   }
   return (is_tensor(o) ? tensor_of(o) : tensor_from_number(o)).item<T>();
 }
 
-template <class T>
-void write(PyObject* o, int rank, T*& out) {
+template <class T> void write(PyObject* o, int rank, T*& out) {
   if (rank == 0) {
     *out++ = number_as<T>(o);
     return;
@@ -91,11 +96,14 @@ Tensor from_nested(PyObject* o, std::optional<DType> dtype) {
   Survey found;
   found.visit(o, 0);
   const Kind kind = found.kind == Kind::none ? Kind::real : found.kind;
-  const DType read = kind == Kind::real ? DType::float64 : kind == Kind::integer ? DType::int64 : DType::bool_;
+  const DType read = kind == Kind::real      ? DType::float64
+                     : kind == Kind::integer ? DType::int64
+                                             : DType::bool_;
   Tensor t = empty(found.shape, read);
   if (t.numel() > 0) {
     visit(read, [&]<class T>(T) {
-      if constexpr (std::same_as<T, double> || std::same_as<T, std::int64_t> || std::same_as<T, bool>) {
+      if constexpr (std::same_as<T, double> || std::same_as<T, std::int64_t> ||
+                    std::same_as<T, bool>) {
         T* out = t.data<T>();
         write(o, found.shape.rank(), out);
       }
@@ -119,7 +127,8 @@ struct Buffer {
   }
 };
 
-// A format of the struct module as (kind, bytes): 'i' and 'u' integers, 'f' floats, '?' bool, 0 unknown.
+// A format of the struct module as (kind, bytes): 'i' and 'u' integers, 'f' floats, '?' bool, 0
+// unknown.
 char format_kind(const Py_buffer& v) {
   std::string_view f = v.format ? v.format : "B";
   if (!f.empty() && (f[0] == '@' || f[0] == '=' || f[0] == '<' || f[0] == '|')) f.remove_prefix(1);
@@ -137,7 +146,8 @@ std::optional<DType> same_dtype(const Py_buffer& v) {
   if (kind == 'u' && v.itemsize == 1) return DType::uint8;
   if (kind == 'i' && v.itemsize == 4) return DType::int32;
   if (kind == 'i' && v.itemsize == 8) return DType::int64;
-  if (kind == 'f') return v.itemsize == 2 ? DType::float16 : v.itemsize == 4 ? DType::float32 : DType::float64;
+  if (kind == 'f')
+    return v.itemsize == 2 ? DType::float16 : v.itemsize == 4 ? DType::float32 : DType::float64;
   return {};
 }
 
@@ -167,14 +177,15 @@ Tensor shared(std::shared_ptr<Buffer> b, DType dtype) {
     shape.push_back(v.shape[i]);
     strides.push_back(v.shape[i] > 1 ? v.strides[i] / v.itemsize : 1);
   }
-  return Tensor::on(Storage::borrow(static_cast<char*>(v.buf) + extent.low,
-                                    static_cast<std::size_t>(extent.high - extent.low), std::move(b)),
-                    shape, strides, -extent.low / v.itemsize, dtype);
+  return Tensor::on(
+      Storage::borrow(static_cast<char*>(v.buf) + extent.low,
+                      static_cast<std::size_t>(extent.high - extent.low), std::move(b)),
+      shape, strides, -extent.low / v.itemsize, dtype);
 }
 
-// Element by element, for layouts and integer types that tensors do not have: widened to int32 or int64.
-template <class From>
-Tensor widened(const Py_buffer& v, DType dtype) {
+// Element by element, for layouts and integer types that tensors do not have: widened to int32 or
+// int64.
+template <class From> Tensor widened(const Py_buffer& v, DType dtype) {
   Shape shape;
   for (int i = 0; i < v.ndim; ++i) shape.push_back(v.shape[i]);
   Tensor t = empty(shape, dtype);
@@ -194,14 +205,15 @@ Tensor widened(const Py_buffer& v, DType dtype) {
 }
 
 [[noreturn]] void fail_format(PyObject* o, const Py_buffer& v) {
-  fail(ErrorKind::type, "tensor", "elements of format '", v.format ? v.format : "B", "' in a ", Py_TYPE(o)->tp_name,
-       " have no counterpart among LightGrad's dtypes; convert them first");
+  fail(ErrorKind::type, "tensor", "elements of format '", v.format ? v.format : "B", "' in a ",
+       Py_TYPE(o)->tp_name, " have no counterpart among LightGrad's dtypes; convert them first");
 }
 
 Tensor from_buffer(PyObject* o, std::optional<DType> dtype, bool share) {
   auto b = std::make_shared<Buffer>(o);
   const Py_buffer& v = b->view;
-  if (v.ndim > max_rank) fail(ErrorKind::value, "tensor", "a tensor has at most 8 dimensions, the array has ", v.ndim);
+  if (v.ndim > max_rank)
+    fail(ErrorKind::value, "tensor", "a tensor has at most 8 dimensions, the array has ", v.ndim);
   const bool usable = v.itemsize > 0 && Extent(v).aligned;
   if (auto same = same_dtype(v); same && usable) {
     if (share && !v.readonly && dtype.value_or(*same) == *same) return shared(std::move(b), *same);
@@ -237,7 +249,8 @@ Tensor tensor_from_data(nb::handle data, std::optional<DType> dtype, bool share)
     if (share) return to(t, dtype.value_or(t.dtype()));
     return to(t.detach().copy(), dtype.value_or(t.dtype()));
   }
-  if (PyBool_Check(o) || PyLong_CheckExact(o) || PyFloat_CheckExact(o) || PyList_CheckExact(o) || PyTuple_CheckExact(o)) {
+  if (PyBool_Check(o) || PyLong_CheckExact(o) || PyFloat_CheckExact(o) || PyList_CheckExact(o) ||
+      PyTuple_CheckExact(o)) {
     return from_nested(o, dtype);
   }
   if (PyObject_CheckBuffer(o)) return from_buffer(o, dtype, share);
@@ -251,42 +264,57 @@ Tensor tensor_from_data(nb::handle data, std::optional<DType> dtype, bool share)
 // The memory itself, or an error that says why not.
 static Tensor from_numpy(nb::object array) {
   if (!PyObject_CheckBuffer(array.ptr())) {
-    fail(ErrorKind::type, "from_numpy", "expected a NumPy array, got ", Py_TYPE(array.ptr())->tp_name);
+    fail(ErrorKind::type, "from_numpy", "expected a NumPy array, got ",
+         Py_TYPE(array.ptr())->tp_name);
   }
   auto b = std::make_shared<Buffer>(array.ptr());
   const Py_buffer& v = b->view;
   const auto dtype = same_dtype(v);
   if (!dtype) fail_format(array.ptr(), v);
-  if (v.readonly) fail(ErrorKind::value, "from_numpy", "the array is read-only; pass a copy, or use lg.tensor(array)");
-  if (v.ndim > max_rank) fail(ErrorKind::value, "from_numpy", "a tensor has at most 8 dimensions, the array has ", v.ndim);
+  if (v.readonly)
+    fail(ErrorKind::value, "from_numpy",
+         "the array is read-only; pass a copy, or use lg.tensor(array)");
+  if (v.ndim > max_rank)
+    fail(ErrorKind::value, "from_numpy", "a tensor has at most 8 dimensions, the array has ",
+         v.ndim);
   if (!Extent(v).aligned) {
-    fail(ErrorKind::value, "from_numpy", "the array's elements are not aligned; use lg.tensor(array)");
+    fail(ErrorKind::value, "from_numpy",
+         "the array's elements are not aligned; use lg.tensor(array)");
   }
   return shared(std::move(b), *dtype);
 }
 
 void check_device(const std::optional<std::string>& device) {
   if (device && *device != "cpu") {
-    fail(ErrorKind::runtime, "device", "'", *device, "' has no backend in this build; there is only 'cpu'");
+    fail(ErrorKind::runtime, "device", "'", *device,
+         "' has no backend in this build; there is only 'cpu'");
   }
 }
 
 void bind_data(nb::module_& m) {
   m.def(
       "tensor",
-      [](nb::handle data, std::optional<DType> dtype, std::optional<std::string> device, bool requires_grad) {
+      [](nb::handle data, std::optional<DType> dtype, std::optional<std::string> device,
+         bool requires_grad) {
         check_device(device);
         Tensor t = tensor_from_data(data, dtype);
         if (requires_grad) t.set_requires_grad();
         return t;
       },
       "data"_a.none(), "dtype"_a = nb::none(), "device"_a = nb::none(), "requires_grad"_a = false,
-      "A new tensor from a number, nested sequences of numbers, a buffer (NumPy array, bytes, ...) or a tensor.\n\n"
-      "Without dtype, Python's floats take the default dtype, ints int64, bools bool; arrays keep theirs.");
+      "A new tensor from a number, nested sequences of numbers, a buffer (NumPy array, bytes, ...) "
+      "or a tensor.\n\n"
+      "Without dtype, Python's floats take the default dtype, ints int64, bools bool; arrays keep "
+      "theirs.");
   m.def(
-      "as_tensor", [](nb::handle data, std::optional<DType> dtype) { return tensor_from_data(data, dtype, true); },
-      "data"_a.none(), "dtype"_a = nb::none(), "As tensor(), sharing the memory of tensors and writable arrays where it can.");
-  m.def("from_numpy", &from_numpy, "array"_a, "A tensor on the memory of a NumPy array (or another writable buffer).");
+      "as_tensor",
+      [](nb::handle data, std::optional<DType> dtype) {
+        return tensor_from_data(data, dtype, true);
+      },
+      "data"_a.none(), "dtype"_a = nb::none(),
+      "As tensor(), sharing the memory of tensors and writable arrays where it can.");
+  m.def("from_numpy", &from_numpy, "array"_a,
+        "A tensor on the memory of a NumPy array (or another writable buffer).");
   m.def(
       "from_dlpack", [](nb::object x) { return from_dlpack(x); }, "x"_a,
       "A tensor on the memory of any CPU array that speaks DLPack.");

@@ -7,7 +7,8 @@
 namespace lg::python {
 namespace {
 
-graph::DotOptions options_of(nb::object model, std::string title, bool leaves, std::size_t max_nodes) {
+graph::DotOptions options_of(nb::object model, std::string title, bool leaves,
+                             std::size_t max_nodes) {
   graph::DotOptions o;
   o.title = std::move(title);
   o.leaves = leaves;
@@ -25,18 +26,23 @@ graph::DotOptions options_of(nb::object model, std::string title, bool leaves, s
 void bind_graph(nb::module_& m) {
   m.def(
       "_to_dot",
-      [](const Tensor& output, nb::object model, std::string title, bool leaves, std::size_t max_nodes) {
-        return graph::to_dot(output, options_of(std::move(model), std::move(title), leaves, max_nodes));
+      [](const Tensor& output, nb::object model, std::string title, bool leaves,
+         std::size_t max_nodes) {
+        return graph::to_dot(output,
+                             options_of(std::move(model), std::move(title), leaves, max_nodes));
       },
       "output"_a, "model"_a.none(), "title"_a, "leaves"_a, "max_nodes"_a);
   m.def(
       "_save_svg",
-      [](const Tensor& output, const std::string& path, nb::object model, std::string title, bool leaves,
-         std::size_t max_nodes) {
-        graph::save_svg(output, path, options_of(std::move(model), std::move(title), leaves, max_nodes));
+      [](const Tensor& output, const std::string& path, nb::object model, std::string title,
+         bool leaves, std::size_t max_nodes) {
+        graph::save_svg(output, path,
+                        options_of(std::move(model), std::move(title), leaves, max_nodes));
       },
       "output"_a, "path"_a, "model"_a.none(), "title"_a, "leaves"_a, "max_nodes"_a);
-  m.def("_keep_module_paths", [](bool on) { return autograd::keep_module_paths.exchange(on); }, "on"_a);
+  m.def(
+      "_keep_module_paths", [](bool on) { return autograd::keep_module_paths.exchange(on); },
+      "on"_a);
 }
 
 }  // namespace lg::python

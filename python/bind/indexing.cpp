@@ -7,7 +7,8 @@ namespace {
 std::optional<std::int64_t> bound(PyObject* o, const char* what) {
   if (o == Py_None) return {};
   if (!PyIndex_Check(o)) {
-    fail(ErrorKind::type, "index", "a slice's ", what, " is an integer or None, got ", Py_TYPE(o)->tp_name);
+    fail(ErrorKind::type, "index", "a slice's ", what, " is an integer or None, got ",
+         Py_TYPE(o)->tp_name);
   }
   const Py_ssize_t v = PyNumber_AsSsize_t(o, nullptr);  // beyond int64: clipped, as Python does
   if (v == -1 && PyErr_Occurred()) throw nb::python_error();
@@ -25,7 +26,8 @@ Index index_of(PyObject* key) {
   if (PyLong_Check(key) && !PyBool_Check(key)) {
     int overflow = 0;
     const long long v = PyLong_AsLongLongAndOverflow(key, &overflow);
-    if (overflow) fail(ErrorKind::index, "index", "the integer ", nb::str(key).c_str(), " is out of range");
+    if (overflow)
+      fail(ErrorKind::index, "index", "the integer ", nb::str(key).c_str(), " is out of range");
     return v;
   }
   if (PySlice_Check(key)) return slice_of(key);
@@ -34,8 +36,10 @@ Index index_of(PyObject* key) {
   if (is_tensor(key)) return tensor_of(key);
   if (PyBool_Check(key)) return tensor_from_data(key, DType::bool_);
   if (std::int64_t v = 0; !PySequence_Check(key) && load_integer(key, v)) return v;
-  if (PyFloat_Check(key) || PyUnicode_Check(key) || (!PySequence_Check(key) && !PyObject_CheckBuffer(key))) {
-    fail(ErrorKind::index, "index", "expected integers, slices, None, ..., bool masks or integer tensors, got ",
+  if (PyFloat_Check(key) || PyUnicode_Check(key) ||
+      (!PySequence_Check(key) && !PyObject_CheckBuffer(key))) {
+    fail(ErrorKind::index, "index",
+         "expected integers, slices, None, ..., bool masks or integer tensors, got ",
          Py_TYPE(key)->tp_name);
   }
   Tensor t = tensor_from_data(key, {});

@@ -1,4 +1,5 @@
-// interop.cpp: tensors as others see them: NumPy arrays, buffers (PEP 3118), DLPack capsules. All share the memory.
+// interop.cpp: tensors as others see them: NumPy arrays, buffers (PEP 3118), DLPack capsules. All
+// share the memory.
 #include <cstring>
 
 #include "common.h"
@@ -56,39 +57,41 @@ DType dtype_of_dl(DLDataType t) {
     const DLDataType d = dl_dtype(static_cast<DType>(i));
     if (d.code == t.code && d.bits == t.bits && t.lanes == 1) return static_cast<DType>(i);
   }
-  fail(ErrorKind::type, "from_dlpack", "elements of DLPack type (code ", int{t.code}, ", ", int{t.bits}, " bits, ",
-       int{t.lanes}, " lanes) have no counterpart among LightGrad's dtypes");
+  fail(ErrorKind::type, "from_dlpack", "elements of DLPack type (code ", int{t.code}, ", ",
+       int{t.bits}, " bits, ", int{t.lanes},
+       " lanes) have no counterpart among LightGrad's dtypes");
 }
 
 void check_shareable(const Tensor& t, const char* operation) {
   if (t.requires_grad()) {
-    fail(ErrorKind::runtime, operation, "the tensor requires a gradient, which others would not see; use detach() first");
+    fail(ErrorKind::runtime, operation,
+         "the tensor requires a gradient, which others would not see; use detach() first");
   }
 }
 
-// What stays alive while somebody uses the memory: the sizes, and the storage (not the handle: an in-place change of
-// dtype gives the handle another one).
+// What stays alive while somebody uses the memory: the sizes, and the storage (not the handle: an
+// in-place change of dtype gives the handle another one).
 struct Export {
   Shape shape, strides;
   Ref<Storage> storage;
 
-  explicit Export(const Tensor& t) : shape(t.shape()), strides(t.strides()), storage(t.impl()->storage) {}
+  explicit Export(const Tensor& t)
+      : shape(t.shape()), strides(t.strides()), storage(t.impl()->storage) {}
 };
 
-template <class Managed>
-struct DLExport : Export {
+template <class Managed> struct DLExport : Export {
   Managed managed{};
 
   explicit DLExport(const Tensor& t) : Export(t) {
-    managed.tensor = {t.raw_data(), {dl_cpu, 0}, t.rank(), dl_dtype(t.dtype()), shape.begin(), strides.begin(), 0};
+    managed.tensor = {t.raw_data(),  {dl_cpu, 0},     t.rank(), dl_dtype(t.dtype()),
+                      shape.begin(), strides.begin(), 0};
     managed.context = this;
     managed.deleter = [](Managed* m) { delete static_cast<DLExport*>(m->context); };
     if constexpr (requires { managed.major; }) managed.major = 1;
   }
 };
 
-template <class Managed>
-nb::object capsule_of(const Tensor& t, const char* name) {
+template <class Managed> nb::object capsule_of(const Tensor& t, const char* name) {
   auto* e = new DLExport<Managed>(t);
   // A consumer renames the capsule and calls the deleter itself.
   nb::object c = nb::steal(PyCapsule_New(&e->managed, name, [](PyObject* o) {
@@ -110,23 +113,29 @@ Tensor from_capsule(PyObject* capsule, const char* name, const char* used_name) 
   auto* m = static_cast<Managed*>(PyCapsule_GetPointer(capsule, name));
   const DLTensor& d = m->tensor;
   if (d.device.type != dl_cpu) {
-    fail(ErrorKind::value, "from_dlpack", "the array lies on a device of DLPack type ", d.device.type, ", expected the CPU");
+    fail(ErrorKind::value, "from_dlpack", "the array lies on a device of DLPack type ",
+         d.device.type, ", expected the CPU");
   }
   if constexpr (requires { m->flags; }) {
-    if (m->major != 1) fail(ErrorKind::value, "from_dlpack", "DLPack version ", m->major, " is not known here");
-    if (m->flags & dl_read_only) fail(ErrorKind::value, "from_dlpack", "the array is read-only; pass a copy");
+    if (m->major != 1)
+      fail(ErrorKind::value, "from_dlpack", "DLPack version ", m->major, " is not known here");
+    if (m->flags & dl_read_only)
+      fail(ErrorKind::value, "from_dlpack", "the array is read-only; pass a copy");
   }
   if (d.ndim < 0 || d.ndim > max_rank) {
-    fail(ErrorKind::value, "from_dlpack", "a tensor has at most 8 dimensions, the array has ", d.ndim);
+    fail(ErrorKind::value, "from_dlpack", "a tensor has at most 8 dimensions, the array has ",
+         d.ndim);
   }
   const DType dtype = dtype_of_dl(d.dtype);
   const auto item = static_cast<std::int64_t>(size_of(dtype));
   Shape shape(std::span<const std::int64_t>(d.shape, static_cast<std::size_t>(d.ndim)));
   Shape strides = contiguous_strides(shape);
-  if (d.strides) strides = Shape(std::span<const std::int64_t>(d.strides, static_cast<std::size_t>(d.ndim)));
+  if (d.strides)
+    strides = Shape(std::span<const std::int64_t>(d.strides, static_cast<std::size_t>(d.ndim)));
   const std::int64_t n = checked_numel(shape, size_of(dtype), "from_dlpack");
   std::int64_t low = 0, high = 0;
-  for (int i = 0; i < shape.rank() && n > 0; ++i) (strides[i] < 0 ? low : high) += (shape[i] - 1) * strides[i];
+  for (int i = 0; i < shape.rank() && n > 0; ++i)
+    (strides[i] < 0 ? low : high) += (shape[i] - 1) * strides[i];
   char* first = static_cast<char*>(d.data) + d.byte_offset;
   if (reinterpret_cast<std::uintptr_t>(first) % static_cast<std::size_t>(item) != 0) {
     fail(ErrorKind::value, "from_dlpack", "the array's elements are not aligned; pass a copy");
@@ -138,8 +147,9 @@ Tensor from_capsule(PyObject* capsule, const char* name, const char* used_name) 
     p->deleter(p);
   });
   const std::int64_t bytes = n > 0 ? (high - low + 1) * item : 0;
-  return Tensor::on(Storage::borrow(first + low * item, static_cast<std::size_t>(bytes), std::move(owner)), shape,
-                    strides, -low, dtype);
+  return Tensor::on(
+      Storage::borrow(first + low * item, static_cast<std::size_t>(bytes), std::move(owner)), shape,
+      strides, -low, dtype);
 }
 
 const char* format_of(DType t) {
@@ -173,13 +183,16 @@ PyObject* numpy_asarray() {
 
 }  // namespace
 
-bool is_dlpack(nb::handle x) { return PyCapsule_CheckExact(x.ptr()) || nb::hasattr(x, "__dlpack__"); }
+bool is_dlpack(nb::handle x) {
+  return PyCapsule_CheckExact(x.ptr()) || nb::hasattr(x, "__dlpack__");
+}
 
 Tensor from_dlpack(nb::handle x) {
   nb::object capsule = nb::borrow(x);
   if (!PyCapsule_CheckExact(x.ptr())) {
     if (!nb::hasattr(x, "__dlpack__")) {
-      fail(ErrorKind::type, "from_dlpack", "expected an object with __dlpack__, got ", Py_TYPE(x.ptr())->tp_name);
+      fail(ErrorKind::type, "from_dlpack", "expected an object with __dlpack__, got ",
+           Py_TYPE(x.ptr())->tp_name);
     }
     try {
       capsule = x.attr("__dlpack__")("max_version"_a = nb::make_tuple(1, 0));
@@ -189,27 +202,32 @@ Tensor from_dlpack(nb::handle x) {
     }
   }
   if (PyCapsule_IsValid(capsule.ptr(), versioned_name)) {
-    return from_capsule<DLManagedTensorVersioned>(capsule.ptr(), versioned_name, "used_dltensor_versioned");
+    return from_capsule<DLManagedTensorVersioned>(capsule.ptr(), versioned_name,
+                                                  "used_dltensor_versioned");
   }
   if (PyCapsule_IsValid(capsule.ptr(), plain_name)) {
     return from_capsule<DLManagedTensor>(capsule.ptr(), plain_name, "used_dltensor");
   }
-  fail(ErrorKind::value, "from_dlpack", "the capsule holds no DLPack tensor, or one that was taken already");
+  fail(ErrorKind::value, "from_dlpack",
+       "the capsule holds no DLPack tensor, or one that was taken already");
 }
 
 int get_buffer(PyObject* self, Py_buffer* view, int flags) noexcept {
   const Tensor& t = tensor_of(self);
   view->obj = nullptr;
   auto refuse = [&](const char* why) { return PyErr_SetString(PyExc_BufferError, why), -1; };
-  if (t.requires_grad()) return refuse("buffer: the tensor requires a gradient; use detach() first");
+  if (t.requires_grad())
+    return refuse("buffer: the tensor requires a gradient; use detach() first");
   const char* format = format_of(t.dtype());
   if (!format) return refuse("buffer: bfloat16 has no buffer format; use float() first");
   const bool strided = (flags & PyBUF_STRIDES) == PyBUF_STRIDES;
   const bool wants_c = (flags & PyBUF_C_CONTIGUOUS) == PyBUF_C_CONTIGUOUS || !strided;
   const bool wants_f = (flags & PyBUF_F_CONTIGUOUS) == PyBUF_F_CONTIGUOUS;
   const bool wants_any = (flags & PyBUF_ANY_CONTIGUOUS) == PyBUF_ANY_CONTIGUOUS;
-  if ((wants_c || wants_any) && !t.is_contiguous()) return refuse("buffer: the tensor is not contiguous");
-  if (wants_f && !(t.is_contiguous() && t.rank() < 2)) return refuse("buffer: the tensor is not in Fortran order");
+  if ((wants_c || wants_any) && !t.is_contiguous())
+    return refuse("buffer: the tensor is not contiguous");
+  if (wants_f && !(t.is_contiguous() && t.rank() < 2))
+    return refuse("buffer: the tensor is not in Fortran order");
   auto* e = new (std::nothrow) BufferExport(t);
   if (!e) return PyErr_NoMemory(), -1;
   static char nothing[8];  // an empty tensor has an address too
@@ -226,12 +244,15 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags) noexcept {
   return 0;
 }
 
-void release_buffer(PyObject*, Py_buffer* view) noexcept { delete static_cast<BufferExport*>(view->internal); }
+void release_buffer(PyObject*, Py_buffer* view) noexcept {
+  delete static_cast<BufferExport*>(view->internal);
+}
 
 nb::object to_numpy(nb::handle tensor) {
   const Tensor& t = tensor_of(tensor.ptr());
   check_shareable(t, "numpy");
-  if (t.dtype() == DType::bfloat16) fail(ErrorKind::type, "numpy", "NumPy has no bfloat16; use float() first");
+  if (t.dtype() == DType::bfloat16)
+    fail(ErrorKind::type, "numpy", "NumPy has no bfloat16; use float() first");
   nb::object view = nb::steal(PyMemoryView_FromObject(tensor.ptr()));
   if (!view.is_valid()) throw nb::python_error();
   return nb::handle(numpy_asarray())(view);
@@ -247,7 +268,8 @@ void bind_interop(nb::module_&, nb::class_<PyTensor>& tensor) {
             const Tensor t = tensor_of(self.ptr()).detach();
             return to_numpy(nb::cast(t.dtype() == DType::bfloat16 ? to(t, DType::float32) : t));
           },
-          nb::kw_only(), "force"_a = false, "A NumPy array on the same memory; force: detached, bfloat16 as float32.")
+          nb::kw_only(), "force"_a = false,
+          "A NumPy array on the same memory; force: detached, bfloat16 as float32.")
       .def(
           "__array__",
           [](nb::handle self, nb::object dtype, nb::object copy) {
@@ -259,18 +281,20 @@ void bind_interop(nb::module_&, nb::class_<PyTensor>& tensor) {
           "dtype"_a = nb::none(), "copy"_a = nb::none())
       .def(
           "__dlpack__",
-          [](const Tensor& t, nb::handle, nb::object max_version, nb::object dl_device, nb::object copy) {
+          [](const Tensor& t, nb::handle, nb::object max_version, nb::object dl_device,
+             nb::object copy) {
             check_shareable(t, "dlpack");
             if (!dl_device.is_none() && !dl_device.equal(nb::make_tuple(dl_cpu, 0))) {
-              fail(ErrorKind::value, "dlpack", "the tensor lies on the CPU, ", nb::repr(dl_device).c_str(), " was asked for");
+              fail(ErrorKind::value, "dlpack", "the tensor lies on the CPU, ",
+                   nb::repr(dl_device).c_str(), " was asked for");
             }
             const Tensor out = !copy.is_none() && nb::cast<bool>(copy) ? t.copy() : t;
             const bool versioned = !max_version.is_none() && nb::cast<int>(max_version[0]) >= 1;
             return versioned ? capsule_of<DLManagedTensorVersioned>(out, versioned_name)
                              : capsule_of<DLManagedTensor>(out, plain_name);
           },
-          nb::kw_only(), "stream"_a = nb::none(), "max_version"_a = nb::none(), "dl_device"_a = nb::none(),
-          "copy"_a = nb::none())
+          nb::kw_only(), "stream"_a = nb::none(), "max_version"_a = nb::none(),
+          "dl_device"_a = nb::none(), "copy"_a = nb::none())
       .def("__dlpack_device__", [](const Tensor&) { return nb::make_tuple(dl_cpu, 0); });
 }
 

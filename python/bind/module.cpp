@@ -1,11 +1,13 @@
-// module.cpp: the extension module lightgrad._core: all parts, and the few functions that belong to none.
+// module.cpp: the extension module lightgrad._core: all parts, and the few functions that belong to
+// none.
 #include "common.h"
 
 namespace lg::python {
 namespace {
 
 void bind_process(nb::module_& m) {
-  m.def("set_num_threads", &set_num_threads, "n"_a, "Threads used by one operation, the caller's included.");
+  m.def("set_num_threads", &set_num_threads, "n"_a,
+        "Threads used by one operation, the caller's included.");
   m.def("get_num_threads", &num_threads);
   m.def("_memory_stats", [] {
     const MemoryStats s = memory_stats();
@@ -26,7 +28,8 @@ void list_names(nb::module_& m) {
   const nb::object internal = m.attr("_internal_operations");
   nb::list names;
   for (auto [name, value] : nb::borrow<nb::dict>(m.attr("__dict__"))) {
-    const bool hidden = nb::cast<std::string>(name).starts_with('_') || PyModule_Check(value.ptr()) ||
+    const bool hidden = nb::cast<std::string>(name).starts_with('_') ||
+                        PyModule_Check(value.ptr()) ||
                         PySequence_Contains(internal.ptr(), name.ptr()) == 1;
     if (!hidden) names.append(name);
   }
@@ -39,15 +42,17 @@ void list_names(nb::module_& m) {
 NB_MODULE(_core, m) {
   using namespace lg::python;
   m.doc() = "The engine of LightGrad: tensors, operations, autograd, nn, optim.";
-  nb::set_leak_warnings(false);  // what modules and graphs still hold when Python ends is no news for users
+  nb::set_leak_warnings(
+      false);  // what modules and graphs still hold when Python ends is no news for users
   m.attr("__version__") = LIGHTGRAD_VERSION;
   bind_dtype(m);
   bind_process(m);
   bind_tensor(m);
   bind_data(m);
   bind_creation(m);
-  if (bind_nn) bind_nn(m);
-  if (bind_optim) bind_optim(m);
-  if (bind_io) bind_io(m);
+  bind_nn(m);
+  bind_optim(m);
+  bind_io(m);
+  bind_graph(m);
   list_names(m);
 }

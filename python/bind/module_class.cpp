@@ -313,7 +313,8 @@ void connect_foreign() {
     Py_INCREF(static_cast<PyObject*>(o));
   };
   nn::foreign.release = [](void* o) {
-    nb::gil_scoped_acquire lock;  // Py_IsInitialized() is false too early: modules go while Python ends
+    nb::gil_scoped_acquire
+        lock;  // Py_IsInitialized() is false too early: modules go while Python ends
     if (lock.is_valid()) Py_DECREF(static_cast<PyObject*>(o));
   };
   nn::foreign.type_name = [](void* o) {

@@ -4,8 +4,7 @@
 namespace lg::python {
 namespace {
 
-template <class Op>
-inline constexpr bool attribute_first = false;
+template <class Op> inline constexpr bool attribute_first = false;
 #define ROW(Op, name) template <> inline constexpr bool attribute_first<ops::Op> = true;
 LG_ALONG_2(ROW)
 LG_ALONG_3(ROW)
@@ -21,18 +20,18 @@ constexpr bool is_internal(std::string_view name) {
 // Methods written by hand, because Python's have other arguments (tensor.cpp).
 constexpr bool has_own_method(std::string_view name) { return name == "where"; }
 
-// view(2, 3) beside view((2, 3)): an operation whose only attribute is a list takes it one by one, too.
-template <class Op>
-constexpr bool takes_list() {
+// view(2, 3) beside view((2, 3)): an operation whose only attribute is a list takes it one by one,
+// too.
+template <class Op> constexpr bool takes_list() {
   if constexpr (Op::arity == 1 && attribute_count<Op> == 1) {
-    return std::same_as<attr_t<Op, 0>, Shape> || (std::same_as<attr_t<Op, 0>, Axes> && std::get<0>(Op::attrs).required);
+    return std::same_as<attr_t<Op, 0>, Shape> ||
+           (std::same_as<attr_t<Op, 0>, Axes> && std::get<0>(Op::attrs).required);
   } else {
     return false;
   }
 }
 
-template <class Op, class F>
-void bind_row(nb::module_& m, nb::class_<PyTensor>& tensor, F call) {
+template <class Op, class F> void bind_row(nb::module_& m, nb::class_<PyTensor>& tensor, F call) {
   constexpr const char* name = Op::info.name.data();
   constexpr auto parameter_list = parameters<Op, attribute_first<Op>>();
   const auto callable = with_parameters(call, parameter_list);
@@ -56,8 +55,8 @@ void bind_row(nb::module_& m, nb::class_<PyTensor>& tensor, F call) {
 
 void bind_operations(nb::module_& m, nb::class_<PyTensor>& tensor) {
   nb::list all, internal;
-#define ROW(Op, name)                                          \
-  bind_row<ops::Op>(m, tensor, LG_FUNCTION(name));             \
+#define ROW(Op, name)                              \
+  bind_row<ops::Op>(m, tensor, LG_FUNCTION(name)); \
   (is_internal(#name) ? internal : all).append(#name);
   LG_OPS(ROW)
 #undef ROW

@@ -1,13 +1,12 @@
-// operators.cpp: arithmetic, comparison, truth, length and iteration of tensors, straight in the type's slots: the
-// shortest way from Python's `a + b` into the operation.
+// operators.cpp: arithmetic, comparison, truth, length and iteration of tensors, straight in the
+// type's slots: the shortest way from Python's `a + b` into the operation.
 #include "common.h"
 
 namespace lg::python {
 namespace {
 
 // Runs f, turning an exception into Python's error and `failed`.
-template <class R, class F>
-R guarded(R failed, F&& f) noexcept {
+template <class R, class F> R guarded(R failed, F&& f) noexcept {
   try {
     return f();
   } catch (...) {
@@ -16,31 +15,29 @@ R guarded(R failed, F&& f) noexcept {
   }
 }
 
-template <auto F>
-PyObject* unary(PyObject* a) noexcept {
+template <auto F> PyObject* unary(PyObject* a) noexcept {
   return guarded<PyObject*>(nullptr, [&] { return wrap(F(tensor_of(a))); });
 }
 
-// Either operand may be a number; anything else is left to Python, which then asks the other operand.
-template <auto F>
-PyObject* binary(PyObject* a, PyObject* b) noexcept {
+// Either operand may be a number; anything else is left to Python, which then asks the other
+// operand.
+template <auto F> PyObject* binary(PyObject* a, PyObject* b) noexcept {
   return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
     const bool left = is_tensor(a);
-    if (left && is_tensor(b)) [[likely]] return wrap(F(tensor_of(a), tensor_of(b)));
+    if (left && is_tensor(b)) [[likely]]
+      return wrap(F(tensor_of(a), tensor_of(b)));
     const Tensor number = tensor_from_number(left ? b : a);
     if (!number.defined()) Py_RETURN_NOTIMPLEMENTED;
     return wrap(left ? F(tensor_of(a), number) : F(number, tensor_of(b)));
   });
 }
 
-template <auto F>
-PyObject* power(PyObject* a, PyObject* b, PyObject* modulus) noexcept {
+template <auto F> PyObject* power(PyObject* a, PyObject* b, PyObject* modulus) noexcept {
   if (modulus != Py_None) Py_RETURN_NOTIMPLEMENTED;
   return binary<F>(a, b);
 }
 
-template <auto F>
-PyObject* in_place(PyObject* a, PyObject* b) noexcept {
+template <auto F> PyObject* in_place(PyObject* a, PyObject* b) noexcept {
   return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
     if (is_tensor(b)) {
       F(tensor_of(a), tensor_of(b));
@@ -59,12 +56,12 @@ PyObject* in_place(PyObject* a, PyObject* b) noexcept {
 // & | ^ ~ are logic on bool tensors; there are no bitwise operations on integers.
 void check_bool(const char* sign, const Tensor& t) {
   if (t.dtype() != DType::bool_) {
-    fail(ErrorKind::type, sign, "expected bool tensors, got ", t.describe(), "; compare first, or use logical_and, "
+    fail(ErrorKind::type, sign, "expected bool tensors, got ", t.describe(),
+         "; compare first, or use logical_and, "
          "logical_or, logical_xor, logical_not");
   }
 }
-template <auto F>
-Tensor logic(const char* sign, const Tensor& x, const Tensor& y) {
+template <auto F> Tensor logic(const char* sign, const Tensor& x, const Tensor& y) {
   check_bool(sign, x);
   check_bool(sign, y);
   return F(x, y);
@@ -85,7 +82,8 @@ int truth(PyObject* self) noexcept {
   return guarded(-1, [&] {
     const Tensor& t = tensor_of(self);
     if (t.numel() != 1) {
-      fail(ErrorKind::value, "bool", "the truth of a tensor of shape ", t.shape(), " is ambiguous; use any() or all()");
+      fail(ErrorKind::value, "bool", "the truth of a tensor of shape ", t.shape(),
+           " is ambiguous; use any() or all()");
     }
     return t.item<bool>() ? 1 : 0;
   });
@@ -94,17 +92,20 @@ int truth(PyObject* self) noexcept {
 PyObject* to_int(PyObject* self) noexcept {
   return guarded<PyObject*>(nullptr, [&] {
     const Tensor& t = tensor_of(self);
-    return is_floating(t.dtype()) ? PyLong_FromDouble(t.item<double>()) : PyLong_FromLongLong(t.item<std::int64_t>());
+    return is_floating(t.dtype()) ? PyLong_FromDouble(t.item<double>())
+                                  : PyLong_FromLongLong(t.item<std::int64_t>());
   });
 }
 PyObject* to_float(PyObject* self) noexcept {
-  return guarded<PyObject*>(nullptr, [&] { return PyFloat_FromDouble(tensor_of(self).item<double>()); });
+  return guarded<PyObject*>(nullptr,
+                            [&] { return PyFloat_FromDouble(tensor_of(self).item<double>()); });
 }
 PyObject* to_index(PyObject* self) noexcept {
   return guarded<PyObject*>(nullptr, [&] {
     const Tensor& t = tensor_of(self);
     if (is_floating(t.dtype()) || t.dtype() == DType::bool_ || t.numel() != 1) {
-      fail(ErrorKind::type, "index", "only an integer tensor of one element is an index, got ", t.describe());
+      fail(ErrorKind::type, "index", "only an integer tensor of one element is an index, got ",
+           t.describe());
     }
     return PyLong_FromLongLong(t.item<std::int64_t>());
   });
@@ -119,7 +120,8 @@ Py_ssize_t length(PyObject* self) noexcept {
 }
 PyObject* iterate(PyObject* self) noexcept {
   return guarded<PyObject*>(nullptr, [&] {
-    if (tensor_of(self).rank() == 0) fail(ErrorKind::type, "iter", "a 0-d tensor cannot be iterated over");
+    if (tensor_of(self).rank() == 0)
+      fail(ErrorKind::type, "iter", "a 0-d tensor cannot be iterated over");
     nb::object parts = nb::cast(unbind(tensor_of(self)));
     return PyObject_GetIter(parts.ptr());
   });
@@ -127,7 +129,9 @@ PyObject* iterate(PyObject* self) noexcept {
 int contains(PyObject* self, PyObject* value) noexcept {
   return guarded(-1, [&] {
     const Tensor v = is_tensor(value) ? tensor_of(value) : tensor_from_number(value);
-    if (!v.defined()) fail(ErrorKind::type, "in", "expected a number or a tensor on the left, got ", Py_TYPE(value)->tp_name);
+    if (!v.defined())
+      fail(ErrorKind::type, "in", "expected a number or a tensor on the left, got ",
+           Py_TYPE(value)->tp_name);
     return any(eq(tensor_of(self), v)).item<bool>() ? 1 : 0;
   });
 }
@@ -140,12 +144,11 @@ PyObject* represent(PyObject* self) noexcept {
   });
 }
 // By identity: equality is elementwise.
-Py_hash_t hash(PyObject* self) noexcept { return static_cast<Py_hash_t>(reinterpret_cast<std::uintptr_t>(self) >> 4); }
-
-template <class F>
-void* slot(F* f) {
-  return reinterpret_cast<void*>(f);
+Py_hash_t hash(PyObject* self) noexcept {
+  return static_cast<Py_hash_t>(reinterpret_cast<std::uintptr_t>(self) >> 4);
 }
+
+template <class F> void* slot(F* f) { return reinterpret_cast<void*>(f); }
 
 }  // namespace
 
@@ -162,9 +165,15 @@ PyType_Slot tensor_slots[] = {
     {Py_nb_positive, slot(unary<[](const Tensor& x) { return x; }>)},
     {Py_nb_absolute, slot(unary<LG_CALL_1(abs)>)},
     {Py_nb_invert, slot(unary<[](const Tensor& x) { return check_bool("~", x), logical_not(x); }>)},
-    {Py_nb_and, slot(binary<[](const Tensor& x, const Tensor& y) { return logic<LG_CALL_2(logical_and)>("&", x, y); }>)},
-    {Py_nb_or, slot(binary<[](const Tensor& x, const Tensor& y) { return logic<LG_CALL_2(logical_or)>("|", x, y); }>)},
-    {Py_nb_xor, slot(binary<[](const Tensor& x, const Tensor& y) { return logic<LG_CALL_2(logical_xor)>("^", x, y); }>)},
+    {Py_nb_and, slot(binary<[](const Tensor& x, const Tensor& y) {
+       return logic<LG_CALL_2(logical_and)>("&", x, y);
+     }>)},
+    {Py_nb_or, slot(binary<[](const Tensor& x, const Tensor& y) {
+       return logic<LG_CALL_2(logical_or)>("|", x, y);
+     }>)},
+    {Py_nb_xor, slot(binary<[](const Tensor& x, const Tensor& y) {
+       return logic<LG_CALL_2(logical_xor)>("^", x, y);
+     }>)},
     {Py_nb_inplace_add, slot(in_place<LG_CALL_2(add_)>)},
     {Py_nb_inplace_subtract, slot(in_place<LG_CALL_2(sub_)>)},
     {Py_nb_inplace_multiply, slot(in_place<LG_CALL_2(mul_)>)},

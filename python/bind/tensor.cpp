@@ -1,5 +1,6 @@
 // tensor.cpp: the classes Tensor and Parameter, and those of their members that are not rows of the table.
 #include "common.h"
+#include "overloads.h"
 
 namespace lg::python {
 namespace {
@@ -211,6 +212,7 @@ void bind_tensor(nb::module_& m) {
   bind_autograd(m, t);
   bind_extrema(t);
   bind_extrema(m, "x"_a);
+  bind_overloads(m, t);
   m.def("where", [](const Tensor& condition) { return tuple_of(unbind(nonzero(condition), 1)); }, "condition"_a,
         "With a condition alone: the indices where it holds, a tensor per dimension.");
   m.def(

@@ -27,9 +27,7 @@ class finfo:
         self.tiny = self.smallest_normal = 2.0**low
 
     def __repr__(self):
-        return (
-            f"finfo({self.dtype}, bits={self.bits}, eps={self.eps}, max={self.max}, tiny={self.tiny})"
-        )
+        return f"finfo({self.dtype}, bits={self.bits}, eps={self.eps}, max={self.max}, tiny={self.tiny})"
 
 
 class iinfo:

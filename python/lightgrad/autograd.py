@@ -171,7 +171,5 @@ class Function:
         finally:
             _set_grad_enabled(before)
         single = not isinstance(outputs, tuple)
-        recorded = _record_function(
-            cls.__name__, args, (outputs,) if single else outputs, ctx, ctx, cls.backward
-        )
+        recorded = _record_function(cls.__name__, args, (outputs,) if single else outputs, ctx, ctx, cls.backward)
         return recorded[0] if single else recorded

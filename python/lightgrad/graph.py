@@ -1,8 +1,8 @@
 """The recorded graph as a picture: operations coloured by family, sizes on the arrows, a box for every module.
 
-    with lg.graph.paths():          # notes which module each operation belongs to
-        loss = model(x).sum()
-    lg.graph.save_svg(loss, "model.svg", model=model)
+with lg.graph.paths():          # notes which module each operation belongs to
+    loss = model(x).sum()
+lg.graph.save_svg(loss, "model.svg", model=model)
 """
 
 import contextlib

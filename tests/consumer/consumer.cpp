@@ -1,5 +1,5 @@
-// consumer.cpp: what a user of the installed library relies on: one header, gradients that cross the library's
-// border, and errors that can be caught by type on this side of it.
+// consumer.cpp: what a user of the installed library relies on: one header, gradients that cross
+// the library's border, and errors that can be caught by type on this side of it.
 #include <lightgrad/lightgrad.h>
 
 #include <cstdio>

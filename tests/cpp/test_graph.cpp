@@ -1,4 +1,5 @@
-// test_graph.cpp: the picture of the graph: every operation once, arrows with sizes, boxes by module path.
+// test_graph.cpp: the picture of the graph: every operation once, arrows with sizes, boxes by
+// module path.
 #include <gtest/gtest.h>
 
 #include "lightgrad/graph/graph.h"
@@ -27,7 +28,8 @@ TEST(Graph, SharedNodesAreDrawnOnce) {
 }
 
 TEST(Graph, ModulesAreBoxesAndParametersHaveNames) {
-  auto model = nn::make<nn::Sequential>(nn::make<nn::Linear>(3, 4), nn::make<nn::ReLU>(), nn::make<nn::Linear>(4, 2));
+  auto model = nn::make<nn::Sequential>(nn::make<nn::Linear>(3, 4), nn::make<nn::ReLU>(),
+                                        nn::make<nn::Linear>(4, 2));
   lg::graph::DotOptions options;
   for (auto& [name, p] : model->named_parameters()) options.names[p.impl()] = name;
   Tensor y;
@@ -36,7 +38,8 @@ TEST(Graph, ModulesAreBoxesAndParametersHaveNames) {
     y = lg::sum(model(lg::ones({5, 3})));
   }
   const std::string dot = lg::graph::to_dot(y, options);
-  for (const char* name : {"0.weight", "0.bias", "2.weight", "2.bias"}) EXPECT_EQ(count(dot, name), 1u) << name;
+  for (const char* name : {"0.weight", "0.bias", "2.weight", "2.bias"})
+    EXPECT_EQ(count(dot, name), 1u) << name;
   EXPECT_EQ(count(dot, "subgraph cluster_"), 4u) << dot;  // Sequential and its three layers
 }
 
@@ -46,7 +49,8 @@ TEST(Graph, WithoutAGraphAnErrorSaysSo) {
     FAIL();
   } catch (const lg::Error& e) {
     EXPECT_STREQ(e.what(),
-                 "to_dot: the tensor has no graph: nothing that requires a gradient was part of its computation");
+                 "to_dot: the tensor has no graph: nothing that requires a gradient was part of "
+                 "its computation");
   }
 }
 

@@ -1,5 +1,6 @@
-// test_index_kernels.cpp: gather, scatter, index_select, index_add, nonzero and index checks against loops over plain
-// coordinates: every dimension and item size, operands larger than the index, repeats, empties, thread counts.
+// test_index_kernels.cpp: gather, scatter, index_select, index_add, nonzero and index checks
+// against loops over plain coordinates: every dimension and item size, operands larger than the
+// index, repeats, empties, thread counts.
 #include "lightgrad/kernels/index.h"
 
 #include <algorithm>
@@ -10,8 +11,7 @@ namespace lg::testing {
 namespace {
 
 // Calls f(coordinates) in row-major order.
-template <class F>
-void for_each_position(const Shape& shape, F f) {
+template <class F> void for_each_position(const Shape& shape, F f) {
   Shape at = Shape::filled(shape.rank(), 0);
   for (std::int64_t i = 0; i < shape.numel(); ++i) {
     f(at);
@@ -35,8 +35,7 @@ std::vector<std::int64_t> random_indices(std::int64_t count, std::int64_t size, 
   return index;
 }
 
-template <class T>
-std::vector<T> counting(std::int64_t n) {
+template <class T> std::vector<T> counting(std::int64_t n) {
   std::vector<T> v(static_cast<std::size_t>(n));
   for (std::size_t i = 0; i < v.size(); ++i) v[i] = static_cast<T>(i * 2654435761u >> 3);
   return v;
@@ -58,19 +57,30 @@ struct Case {
 };
 
 const std::vector<Case> kCases = {
-    {{5}, 0, 3},           {{100003}, 0, 1000},    {{7, 1}, 1, 65},        {{300, 1}, 1, 65, 2}, {{4, 5}, 0, 9},
-    {{4, 5}, 1, 9, 1},     {{3, 4, 5}, 0, 6},      {{3, 4, 5}, 1, 6, 2},   {{3, 4, 5}, 2, 6, 3},
-    {{0, 4}, 0, 3},        {{4, 0}, 0, 3},         {{70, 300, 3}, 1, 11},  {{900, 130}, 0, 40},
-    {{2, 3, 2, 3, 2}, 2, 4, 1},                    {{40, 40, 40}, 0, 7, 1},
-    {{3, 20000}, 0, 2, 1}, {{2, 20000}, 1, 50000}, {{1, 1, 1}, 1, 1},
+    {{5}, 0, 3},
+    {{100003}, 0, 1000},
+    {{7, 1}, 1, 65},
+    {{300, 1}, 1, 65, 2},
+    {{4, 5}, 0, 9},
+    {{4, 5}, 1, 9, 1},
+    {{3, 4, 5}, 0, 6},
+    {{3, 4, 5}, 1, 6, 2},
+    {{3, 4, 5}, 2, 6, 3},
+    {{0, 4}, 0, 3},
+    {{4, 0}, 0, 3},
+    {{70, 300, 3}, 1, 11},
+    {{900, 130}, 0, 40},
+    {{2, 3, 2, 3, 2}, 2, 4, 1},
+    {{40, 40, 40}, 0, 7, 1},
+    {{3, 20000}, 0, 2, 1},
+    {{2, 20000}, 1, 50000},
+    {{1, 1, 1}, 1, 1},
 };
 
-template <class T>
-struct IndexMoves : ::testing::Test {};
+template <class T> struct IndexMoves : ::testing::Test {};
 using Units = ::testing::Types<std::uint8_t, std::uint16_t, std::uint32_t, std::uint64_t>;
 TYPED_TEST_SUITE(IndexMoves, Units);
-template <class T>
-struct IndexSums : ::testing::Test {};
+template <class T> struct IndexSums : ::testing::Test {};
 using Types = ::testing::Types<float, double, std::int64_t>;
 TYPED_TEST_SUITE(IndexSums, Types);
 
@@ -95,15 +105,18 @@ TYPED_TEST(IndexMoves, ScatterLastWriteWins) {
   using T = TypeParam;
   for (const Case& c : kCases) {
     for (const std::int64_t src_extra : {0, 2, -1}) {  // -1: one value for all
-      SCOPED_TRACE(::testing::Message() << c.shape.to_string() << " dim " << c.dim << " src " << src_extra);
+      SCOPED_TRACE(::testing::Message()
+                   << c.shape.to_string() << " dim " << c.dim << " src " << src_extra);
       const Shape strides = contiguous_strides(c.target());
       Shape src_shape = c.shape;
       for (auto& s : src_shape) s += std::max<std::int64_t>(src_extra, 0);
-      const Shape src_strides = src_extra < 0 ? Shape::filled(c.shape.rank(), 0) : contiguous_strides(src_shape);
+      const Shape src_strides =
+          src_extra < 0 ? Shape::filled(c.shape.rank(), 0) : contiguous_strides(src_shape);
       const auto src = counting<T>(src_shape.numel() + 1);
       const auto index = random_indices(c.shape.numel(), c.size, 2);
       std::vector<T> dst(static_cast<std::size_t>(c.target().numel()), T(7)), expected = dst;
-      kernels::scatter({c.shape, c.dim, strides, src_strides}, sizeof(T), dst.data(), index.data(), src.data());
+      kernels::scatter({c.shape, c.dim, strides, src_strides}, sizeof(T), dst.data(), index.data(),
+                       src.data());
       std::size_t i = 0;
       for_each_position(c.shape, [&](Shape at) {
         const T v = src[offset(at, src_strides)];
@@ -120,13 +133,21 @@ TYPED_TEST(IndexMoves, IndexSelect) {
   struct Sizes {
     std::int64_t outer, n, m, inner;
   };
-  for (const Sizes s : {Sizes{1, 10, 7, 1}, {3, 10, 40000, 1}, {2, 5, 9, 3}, {1, 65, 768, 128}, {2, 3, 4, 100003},
-                        {0, 3, 4, 2}, {2, 3, 0, 5}, {2, 3, 0, 1}, {2, 3, 4, 0}}) {
+  for (const Sizes s : {Sizes{1, 10, 7, 1},
+                        {3, 10, 40000, 1},
+                        {2, 5, 9, 3},
+                        {1, 65, 768, 128},
+                        {2, 3, 4, 100003},
+                        {0, 3, 4, 2},
+                        {2, 3, 0, 5},
+                        {2, 3, 0, 1},
+                        {2, 3, 4, 0}}) {
     SCOPED_TRACE(::testing::Message() << s.outer << " " << s.n << " " << s.m << " " << s.inner);
     const auto x = counting<T>(s.outer * s.n * s.inner);
     const auto index = random_indices(s.m, s.n, 3);
     std::vector<T> out(static_cast<std::size_t>(s.outer * s.m * s.inner)), expected;
-    kernels::index_select(sizeof(T), x.data(), index.data(), out.data(), s.outer, s.n, s.m, s.inner);
+    kernels::index_select(sizeof(T), x.data(), index.data(), out.data(), s.outer, s.n, s.m,
+                          s.inner);
     for (std::int64_t o = 0; o < s.outer; ++o) {
       for (const std::int64_t i : index) {
         const auto* row = x.data() + (o * s.n + i) * s.inner;
@@ -154,7 +175,8 @@ TYPED_TEST(IndexSums, ScatterAdd) {
     });
     expect_same_bits([&] {
       auto dst = start;
-      kernels::scatter_add({c.shape, c.dim, strides, src_strides}, dst.data(), index.data(), src.data());
+      kernels::scatter_add({c.shape, c.dim, strides, src_strides}, dst.data(), index.data(),
+                           src.data());
       EXPECT_EQ(dst, expected);
       return dst;
     });
@@ -166,8 +188,14 @@ TYPED_TEST(IndexSums, IndexAdd) {
   struct Sizes {
     std::int64_t outer, n, m, inner;
   };
-  for (const Sizes s : {Sizes{1, 10, 7, 1}, {3, 10, 40000, 1}, {2, 5, 9, 3}, {1, 65, 768, 384}, {2, 3, 4, 30011},
-                        {0, 3, 4, 2}, {2, 3, 0, 5}, {2, 3, 4, 0}}) {
+  for (const Sizes s : {Sizes{1, 10, 7, 1},
+                        {3, 10, 40000, 1},
+                        {2, 5, 9, 3},
+                        {1, 65, 768, 384},
+                        {2, 3, 4, 30011},
+                        {0, 3, 4, 2},
+                        {2, 3, 0, 5},
+                        {2, 3, 4, 0}}) {
     SCOPED_TRACE(::testing::Message() << s.outer << " " << s.n << " " << s.m << " " << s.inner);
     const auto src = random_values<T>(s.outer * s.m * s.inner, 100, 7);
     const auto index = random_indices(s.m, s.n, 8);
@@ -176,7 +204,8 @@ TYPED_TEST(IndexSums, IndexAdd) {
     for (std::int64_t o = 0; o < s.outer; ++o) {
       for (std::int64_t i = 0; i < s.m; ++i) {
         for (std::int64_t j = 0; j < s.inner; ++j) {
-          expected[static_cast<std::size_t>((o * s.n + index[static_cast<std::size_t>(i)]) * s.inner + j)] +=
+          expected[static_cast<std::size_t>(
+              (o * s.n + index[static_cast<std::size_t>(i)]) * s.inner + j)] +=
               src[static_cast<std::size_t>((o * s.m + i) * s.inner + j)];
         }
       }
@@ -202,7 +231,8 @@ TEST(IndexChecks, FirstBadPosition) {
   for (const std::int64_t count : {0, 1, 100, 65536, 65537, 300000}) {
     auto index = random_indices(count, 10, 10);
     EXPECT_EQ(kernels::check_indices(index.data(), count, 10), -1);
-    for (const std::int64_t bad : {std::int64_t{10}, std::int64_t{-11}, std::numeric_limits<std::int64_t>::min()}) {
+    for (const std::int64_t bad :
+         {std::int64_t{10}, std::int64_t{-11}, std::numeric_limits<std::int64_t>::min()}) {
       for (const std::int64_t at : {count / 2, count - 1}) {
         if (count == 0) continue;
         auto broken = index;
@@ -221,8 +251,8 @@ TEST(IndexChecks, FirstBadPosition) {
 }
 
 TEST(Nonzero, CoordinatesInRowMajorOrder) {
-  for (const Shape& shape : {Shape{}, Shape{0}, Shape{1}, Shape{17}, Shape{3, 0, 2}, Shape{5, 7}, Shape{65537},
-                             Shape{40, 50, 60}, Shape{2, 3, 2, 3, 2, 3, 2, 300}}) {
+  for (const Shape& shape : {Shape{}, Shape{0}, Shape{1}, Shape{17}, Shape{3, 0, 2}, Shape{5, 7},
+                             Shape{65537}, Shape{40, 50, 60}, Shape{2, 3, 2, 3, 2, 3, 2, 300}}) {
     for (const unsigned every : {1u, 3u, 1000u}) {
       SCOPED_TRACE(::testing::Message() << shape.to_string() << " " << every);
       std::mt19937 engine(11);

@@ -1,5 +1,6 @@
-// test_reduce.cpp: reduction kernels against plain loops in double (or int64), on every SIMD target: row lengths and
-// widths around the edges of vectors, blocks and segments; NaN, infinities, ties, empties; thread counts.
+// test_reduce.cpp: reduction kernels against plain loops in double (or int64), on every SIMD
+// target: row lengths and widths around the edges of vectors, blocks and segments; NaN, infinities,
+// ties, empties; thread counts.
 #include "lightgrad/kernels/reduce.h"
 
 #include <algorithm>
@@ -20,7 +21,8 @@ struct Sizes {
 };
 
 std::string text_of(const Sizes& s) {
-  return "[" + std::to_string(s.outer) + ", " + std::to_string(s.n) + ", " + std::to_string(s.inner) + "]";
+  return "[" + std::to_string(s.outer) + ", " + std::to_string(s.n) + ", " +
+         std::to_string(s.inner) + "]";
 }
 
 // Rows, wide and narrow columns, and sizes that are cut into segments or blocks along n.
@@ -30,29 +32,38 @@ std::vector<Sizes> all_sizes() {
     for (const std::int64_t outer : {1, 3}) sizes.push_back({outer, n, 1});
     for (const std::int64_t inner : {2, 3, 16, 37, 65}) sizes.push_back({2, n, inner});
   }
-  for (const Sizes s : {Sizes{1, 32767, 1}, {2, 32769, 1}, {1, 100003, 1}, {300, 7, 1}, {70, 9, 5}, {1, 3, 2049},
-                        {1, 70, 4099}, {1, 40007, 3}, {2, 1100, 130}, {1, 513, 64}, {0, 5, 2}, {2, 5, 0}}) {
+  for (const Sizes s : {Sizes{1, 32767, 1},
+                        {2, 32769, 1},
+                        {1, 100003, 1},
+                        {300, 7, 1},
+                        {70, 9, 5},
+                        {1, 3, 2049},
+                        {1, 70, 4099},
+                        {1, 40007, 3},
+                        {2, 1100, 130},
+                        {1, 513, 64},
+                        {0, 5, 2},
+                        {2, 5, 0}}) {
     sizes.push_back(s);
   }
   return sizes;
 }
 
-template <class T>
-std::vector<T> values(const Sizes& s, unsigned seed) {
+template <class T> std::vector<T> values(const Sizes& s, unsigned seed) {
   return random_values<T>(s.outer * s.n * s.inner, std::is_integral_v<T> ? 1e6 : 2, seed);
 }
 
 // y by `kernel` and by `reference`, which reads doubles and fills a double per row.
 template <class T, class Kernel, class Row>
-void expect_rows(const std::vector<T>& x, const Sizes& s, double tolerance, const std::string& what, Kernel kernel,
-                 Row row) {
+void expect_rows(const std::vector<T>& x, const Sizes& s, double tolerance, const std::string& what,
+                 Kernel kernel, Row row) {
   std::vector<T> y(static_cast<std::size_t>(s.rows()), T(7));
   kernel(x.data(), y.data());
   std::vector<double> expected, one(static_cast<std::size_t>(s.n));
   for (std::int64_t i = 0; i < s.rows(); ++i) {
     for (std::int64_t k = 0; k < s.n; ++k) {
-      one[static_cast<std::size_t>(k)] =
-          static_cast<double>(x[static_cast<std::size_t>((i / s.inner * s.n + k) * s.inner + i % s.inner)]);
+      one[static_cast<std::size_t>(k)] = static_cast<double>(
+          x[static_cast<std::size_t>((i / s.inner * s.n + k) * s.inner + i % s.inner)]);
     }
     expected.push_back(row(one));
   }
@@ -78,7 +89,8 @@ double norm(const std::vector<double>& row, double p) {
   long double sum = 0;
   double max = 0, min = inf;
   for (const double v : row) {
-    sum += p == 0 ? (v != 0) : std::pow(std::abs(static_cast<long double>(v)), static_cast<long double>(p));
+    sum += p == 0 ? (v != 0)
+                  : std::pow(std::abs(static_cast<long double>(v)), static_cast<long double>(p));
     max = std::max(max, std::abs(v));
     min = std::min(min, std::abs(v));
   }
@@ -88,12 +100,10 @@ double norm(const std::vector<double>& row, double p) {
                      : static_cast<double>(std::pow(sum, 1 / static_cast<long double>(p)));
 }
 
-template <class T>
-struct ReduceKernel : ::testing::Test {};
+template <class T> struct ReduceKernel : ::testing::Test {};
 using Types = ::testing::Types<float, double, std::int64_t>;
 TYPED_TEST_SUITE(ReduceKernel, Types);
-template <class T>
-struct ReduceFloatKernel : ::testing::Test {};
+template <class T> struct ReduceFloatKernel : ::testing::Test {};
 using FloatTypes = ::testing::Types<float, double>;
 TYPED_TEST_SUITE(ReduceFloatKernel, FloatTypes);
 
@@ -108,12 +118,15 @@ TYPED_TEST(ReduceKernel, FoldsAgreeWithReference) {
       auto yd = std::vector<typename decltype(xd)::value_type>(y.size());
       const auto check = [&](Reduction reduction, double tolerance, const char* what) {
         kernels::reduce_reference(reduction, xd.data(), yd.data(), s.outer, s.n, s.inner);
-        if constexpr (std::is_integral_v<T>) EXPECT_EQ(y, yd) << what;
-        else expect_close(y, yd, tolerance, what);
+        if constexpr (std::is_integral_v<T>)
+          EXPECT_EQ(y, yd) << what;
+        else
+          expect_close(y, yd, tolerance, what);
       };
       kernels::reduce_sum(x.data(), y.data(), s.outer, s.n, s.inner);
       // Rounding grows with the sum of magnitudes, here about 1.6 a value.
-      check(Reduction::sum, kTolerance<T> + static_cast<double>(s.n) * (sizeof(T) == 4 ? 3e-8 : 1e-16), "sum");
+      check(Reduction::sum,
+            kTolerance<T> + static_cast<double>(s.n) * (sizeof(T) == 4 ? 3e-8 : 1e-16), "sum");
       kernels::reduce_prod(x.data(), y.data(), s.outer, s.n, s.inner);
       if (s.n < 1000) check(Reduction::prod, kTolerance<T> * 10, "prod");
       if (s.n == 0) continue;
@@ -131,7 +144,8 @@ TYPED_TEST(ReduceKernel, ArgumentsAreTheFirstOfTies) {
     for (const Sizes s : all_sizes()) {
       if (s.n == 0) continue;
       auto x = values<T>(s, 2);
-      for (auto& v : x) v = std::round(static_cast<double>(v) / (std::is_integral_v<T> ? 1e6 : 1));  // many ties
+      for (auto& v : x)
+        v = std::round(static_cast<double>(v) / (std::is_integral_v<T> ? 1e6 : 1));  // many ties
       std::vector<std::int64_t> y(static_cast<std::size_t>(s.rows())), expected(y.size());
       kernels::reduce_argmax(x.data(), y.data(), s.outer, s.n, s.inner);
       kernels::reduce_arg_reference(true, x.data(), expected.data(), s.outer, s.n, s.inner);
@@ -168,7 +182,8 @@ TEST(ReduceInt64, Wraps) {
       std::vector<std::int64_t> x(static_cast<std::size_t>(n), 1), y(1);
       x[0] = max;
       kernels::reduce_sum(x.data(), y.data(), 1, n, 1);
-      EXPECT_EQ(y[0], static_cast<std::int64_t>(static_cast<std::uint64_t>(max) + static_cast<std::uint64_t>(n - 1)));
+      EXPECT_EQ(y[0], static_cast<std::int64_t>(static_cast<std::uint64_t>(max) +
+                                                static_cast<std::uint64_t>(n - 1)));
     }
     const std::int64_t x[] = {max, max, std::numeric_limits<std::int64_t>::min()};
     std::int64_t y;
@@ -204,7 +219,12 @@ TYPED_TEST(ReduceKernel, EmptyHasAnIdentity) {
 TYPED_TEST(ReduceFloatKernel, NanIsTheExtremeWhereverItStands) {
   using T = TypeParam;
   for_each_target([] {
-    for (const Sizes s : {Sizes{1, 5, 1}, {1, 37, 1}, {1, 600, 1}, {1, 40000, 1}, {1, 5, 3}, {1, 37, 9},
+    for (const Sizes s : {Sizes{1, 5, 1},
+                          {1, 37, 1},
+                          {1, 600, 1},
+                          {1, 40000, 1},
+                          {1, 5, 3},
+                          {1, 37, 9},
                           {1, 700, 70}}) {
       const std::int64_t step = s.n > 1000 ? 9973 : s.n > 100 ? 61 : 1;
       for (std::int64_t at = 0; at < s.n; at += step) {
@@ -247,7 +267,8 @@ TYPED_TEST(ReduceFloatKernel, InfinitiesAreOrdinaryExtremes) {
   using T = TypeParam;
   for (const std::int64_t n : {3, 40, 40000}) {
     for (const std::int64_t inner : {1, 3}) {
-      std::vector<T> x(static_cast<std::size_t>(n * inner), T(-inf)), y(static_cast<std::size_t>(inner));
+      std::vector<T> x(static_cast<std::size_t>(n * inner), T(-inf)),
+          y(static_cast<std::size_t>(inner));
       kernels::reduce_max(x.data(), y.data(), 1, n, inner);
       EXPECT_EQ(y[0], T(-inf));
       kernels::reduce_logsumexp(x.data(), y.data(), 1, n, inner);
@@ -274,12 +295,15 @@ TYPED_TEST(ReduceFloatKernel, StatisticsAgreeWithReference) {
     for (const double correction : {0.0, 1.0, 2.0, 2.5}) {
       expect_rows(
           x, s, tolerance, "var",
-          [&](const T* in, T* out) { kernels::reduce_var(in, out, s.outer, s.n, s.inner, correction); },
+          [&](const T* in, T* out) {
+            kernels::reduce_var(in, out, s.outer, s.n, s.inner, correction);
+          },
           [&](const std::vector<double>& row) { return variance(row, correction); });
     }
     expect_rows(
         x, s, tolerance, "logsumexp",
-        [&](const T* in, T* out) { kernels::reduce_logsumexp(in, out, s.outer, s.n, s.inner); }, logsumexp);
+        [&](const T* in, T* out) { kernels::reduce_logsumexp(in, out, s.outer, s.n, s.inner); },
+        logsumexp);
     if (s.outer * s.n * s.inner > 40000 && s.inner > 1) continue;
     for (const double p : {0.0, 0.5, 1.0, 2.0, 3.0, -1.5, inf, -inf}) {
       expect_rows(
@@ -294,11 +318,13 @@ TYPED_TEST(ReduceFloatKernel, VarianceOfALargeMean) {
   using T = TypeParam;
   for (const Sizes s : {Sizes{1, 100, 1}, {1, 100003, 1}, {1, 3000, 5}}) {
     auto x = values<T>(s, 5);
-    for (auto& v : x) v = static_cast<T>(v * T(sizeof(T) == 4 ? 0.01 : 1) + T(sizeof(T) == 4 ? 1e4 : 1e9));
+    for (auto& v : x)
+      v = static_cast<T>(v * T(sizeof(T) == 4 ? 0.01 : 1) + T(sizeof(T) == 4 ? 1e4 : 1e9));
     std::vector<T> y(static_cast<std::size_t>(s.rows()));
     kernels::reduce_var(x.data(), y.data(), s.outer, s.n, s.inner, 1);
     std::vector<double> row;
-    for (std::int64_t k = 0; k < s.n; ++k) row.push_back(static_cast<double>(x[static_cast<std::size_t>(k * s.inner)]));
+    for (std::int64_t k = 0; k < s.n; ++k)
+      row.push_back(static_cast<double>(x[static_cast<std::size_t>(k * s.inner)]));
     EXPECT_NEAR(static_cast<double>(y[0]) / variance(row, 1), 1, 1e-6);
   }
 }
@@ -317,19 +343,22 @@ TYPED_TEST(ReduceFloatKernel, VarianceOfFewFollowsPyTorch) {
 
 TYPED_TEST(ReduceFloatKernel, NormsNeitherOverflowNorUnderflow) {
   using T = TypeParam;
-  const double big = std::numeric_limits<T>::max() / 16.0, small = std::numeric_limits<T>::min() / 16.0;
+  const double big = std::numeric_limits<T>::max() / 16.0,
+               small = std::numeric_limits<T>::min() / 16.0;
   for (const double scale : {big, small}) {
     for (const std::int64_t inner : {1, 2}) {
       for (const double p : {2.0, 3.0, 40.0, -7.0}) {
         std::vector<T> x;
-        for (std::int64_t i = 0; i < 17 * inner; ++i) x.push_back(static_cast<T>(scale * (1 + i % 2)));
+        for (std::int64_t i = 0; i < 17 * inner; ++i)
+          x.push_back(static_cast<T>(scale * (1 + i % 2)));
         std::vector<T> y(static_cast<std::size_t>(inner));
         kernels::reduce_norm(x.data(), y.data(), 1, 17, inner, p);
         double sum = 0;
         for (std::int64_t i = 0; i < 17; ++i) {
           sum += std::pow(static_cast<double>(x[static_cast<std::size_t>(i * inner)]) / scale, p);
         }
-        EXPECT_NEAR(static_cast<double>(y[0]) / scale, std::pow(sum, 1 / p), 1e-5) << scale << " " << p;
+        EXPECT_NEAR(static_cast<double>(y[0]) / scale, std::pow(sum, 1 / p), 1e-5)
+            << scale << " " << p;
       }
     }
   }
@@ -360,7 +389,8 @@ TEST(ReduceFloat, BigSumsStayAccurate) {
 }
 
 TEST(ReduceBool, AnyAndAll) {
-  for (const Sizes s : {Sizes{3, 0, 2}, {1, 1, 1}, {5, 9, 1}, {3, 100, 7}, {1, 40000, 1}, {2, 3000, 17}}) {
+  for (const Sizes s :
+       {Sizes{3, 0, 2}, {1, 1, 1}, {5, 9, 1}, {3, 100, 7}, {1, 40000, 1}, {2, 3000, 17}}) {
     for (const bool rare : {false, true}) {  // one value of the other kind, or none
       std::mt19937 engine(7);
       std::vector<std::uint8_t> x(static_cast<std::size_t>(s.outer * s.n * s.inner));
@@ -372,7 +402,8 @@ TEST(ReduceBool, AnyAndAll) {
       for (std::int64_t i = 0; i < s.rows(); ++i) {
         bool some = false, each = true;
         for (std::int64_t k = 0; k < s.n; ++k) {
-          const bool v = x[static_cast<std::size_t>((i / s.inner * s.n + k) * s.inner + i % s.inner)];
+          const bool v =
+              x[static_cast<std::size_t>((i / s.inner * s.n + k) * s.inner + i % s.inner)];
           some |= v;
           each &= v;
         }
@@ -385,7 +416,11 @@ TEST(ReduceBool, AnyAndAll) {
 
 TYPED_TEST(ReduceKernel, SameBitsAtAnyThreadCount) {
   using T = TypeParam;
-  for (const Sizes s : {Sizes{1, 1000003, 1}, {3, 70001, 1}, {2000, 129, 1}, {1, 2048, 1152}, {1, 100001, 3},
+  for (const Sizes s : {Sizes{1, 1000003, 1},
+                        {3, 70001, 1},
+                        {2000, 129, 1},
+                        {1, 2048, 1152},
+                        {1, 100001, 3},
                         {40, 300, 20}}) {
     SCOPED_TRACE(text_of(s));
     const auto x = values<T>(s, 8);

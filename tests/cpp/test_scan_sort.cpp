@@ -1,5 +1,5 @@
-// test_scan_sort.cpp: running sums, sort and top-k against the standard library, in rows and in columns, with NaN,
-// infinities, signed zeros, ties and empties; thread counts.
+// test_scan_sort.cpp: running sums, sort and top-k against the standard library, in rows and in
+// columns, with NaN, infinities, signed zeros, ties and empties; thread counts.
 #include <algorithm>
 #include <numeric>
 
@@ -13,7 +13,8 @@ namespace {
 struct Sizes {
   std::int64_t outer, n, inner;
   std::int64_t numel() const { return outer * n * inner; }
-  std::size_t at(std::int64_t row, std::int64_t k, std::int64_t size) const {  // in [outer, size, inner]
+  std::size_t at(std::int64_t row, std::int64_t k,
+                 std::int64_t size) const {  // in [outer, size, inner]
     return static_cast<std::size_t>((row / inner * size + k) * inner + row % inner);
   }
 };
@@ -21,12 +22,12 @@ std::ostream& operator<<(std::ostream& out, const Sizes& s) {
   return out << "[" << s.outer << ", " << s.n << ", " << s.inner << "]";
 }
 
-const std::vector<Sizes> kSizes = {{1, 0, 1},  {2, 0, 3},   {0, 4, 2},    {3, 4, 0},     {1, 1, 1},      {5, 2, 1},
-                                   {3, 17, 1}, {2, 31, 5},  {1, 511, 3},  {2, 513, 1},   {1, 3, 65},     {2, 300, 130},
-                                   {1, 999, 2}, {1, 70001, 1}, {3, 20011, 1}, {1, 30011, 2}, {1, 257, 64}};
+const std::vector<Sizes> kSizes = {
+    {1, 0, 1},   {2, 0, 3},     {0, 4, 2},     {3, 4, 0},     {1, 1, 1},   {5, 2, 1},
+    {3, 17, 1},  {2, 31, 5},    {1, 511, 3},   {2, 513, 1},   {1, 3, 65},  {2, 300, 130},
+    {1, 999, 2}, {1, 70001, 1}, {3, 20011, 1}, {1, 30011, 2}, {1, 257, 64}};
 
-template <class T>
-struct ScanSort : ::testing::Test {};
+template <class T> struct ScanSort : ::testing::Test {};
 using Types = ::testing::Types<float, double, std::int64_t>;
 TYPED_TEST_SUITE(ScanSort, Types);
 
@@ -43,7 +44,8 @@ TYPED_TEST(ScanSort, CumsumAgreesWithReference) {
     for (std::int64_t row = 0; row < s.outer * s.inner; ++row) {
       W sum = 0, back = 0;
       for (std::int64_t k = 0; k < s.n; ++k) {
-        expected[s.at(row, k, s.n)] = static_cast<double>(sum += static_cast<W>(x[s.at(row, k, s.n)]));
+        expected[s.at(row, k, s.n)] =
+            static_cast<double>(sum += static_cast<W>(x[s.at(row, k, s.n)]));
         expected_reverse[s.at(row, s.n - 1 - k, s.n)] =
             static_cast<double>(back += static_cast<W>(x[s.at(row, s.n - 1 - k, s.n)]));
       }
@@ -80,7 +82,8 @@ TEST(Scan, Int64Wraps) {
   EXPECT_EQ(y[2], std::numeric_limits<std::int64_t>::min() + 1);
 }
 
-// Positions 0 to n - 1 in the order of their values, NaN last (first when descending), ties in order.
+// Positions 0 to n - 1 in the order of their values, NaN last (first when descending), ties in
+// order.
 template <class T>
 std::vector<std::int64_t> sorted_positions(const std::vector<T>& row, bool descending) {
   std::vector<std::int64_t> order(row.size());
@@ -94,15 +97,16 @@ std::vector<std::int64_t> sorted_positions(const std::vector<T>& row, bool desce
 }
 
 // Values with many ties, both zeros and, for floats, NaN and infinities.
-template <class T>
-std::vector<T> tricky_values(std::int64_t n, unsigned seed) {
+template <class T> std::vector<T> tricky_values(std::int64_t n, unsigned seed) {
   auto x = random_values<T>(n, seed % 2 ? 3 : 1e9, seed);
   for (std::size_t i = 0; i < x.size(); ++i) {
     x[i] = static_cast<T>(std::round(static_cast<double>(x[i])));
     if constexpr (std::is_floating_point_v<T>) {
       constexpr T inf = std::numeric_limits<T>::infinity();
       if (i % 7 == 3) x[i] = i % 2 ? T(-0.0) : T(0);
-      if (i % 11 == 5) x[i] = i % 4 < 2 ? std::numeric_limits<T>::quiet_NaN() : -std::numeric_limits<T>::quiet_NaN();
+      if (i % 11 == 5)
+        x[i] =
+            i % 4 < 2 ? std::numeric_limits<T>::quiet_NaN() : -std::numeric_limits<T>::quiet_NaN();
       if (i % 13 == 6) x[i] = i % 2 ? inf : -inf;
     } else if (i % 13 == 6) {
       x[i] = i % 2 ? std::numeric_limits<T>::max() : std::numeric_limits<T>::min();
@@ -112,16 +116,19 @@ std::vector<T> tricky_values(std::int64_t n, unsigned seed) {
 }
 
 template <class T>
-void expect_selected(const std::vector<T>& x, const std::vector<T>& values, const std::vector<std::int64_t>& indices,
-                     const Sizes& s, std::int64_t k, bool descending) {
+void expect_selected(const std::vector<T>& x, const std::vector<T>& values,
+                     const std::vector<std::int64_t>& indices, const Sizes& s, std::int64_t k,
+                     bool descending) {
   for (std::int64_t row = 0; row < s.outer * s.inner; ++row) {
     std::vector<T> one;
     for (std::int64_t i = 0; i < s.n; ++i) one.push_back(x[s.at(row, i, s.n)]);
     const auto order = sorted_positions(one, descending);
     for (std::int64_t i = 0; i < k; ++i) {
-      ASSERT_EQ(indices[s.at(row, i, k)], order[static_cast<std::size_t>(i)]) << "row " << row << ", " << i;
+      ASSERT_EQ(indices[s.at(row, i, k)], order[static_cast<std::size_t>(i)])
+          << "row " << row << ", " << i;
       const T v = one[static_cast<std::size_t>(order[static_cast<std::size_t>(i)])];
-      ASSERT_EQ(std::memcmp(&values[s.at(row, i, k)], &v, sizeof(T)), 0) << "row " << row << ", " << i;
+      ASSERT_EQ(std::memcmp(&values[s.at(row, i, k)], &v, sizeof(T)), 0)
+          << "row " << row << ", " << i;
     }
   }
 }
@@ -145,8 +152,8 @@ TYPED_TEST(ScanSort, TopKIsTheHeadOfTheSort) {
   using T = TypeParam;
   unsigned seed = 0;
   for (const Sizes s : kSizes) {
-    for (const std::int64_t k : {std::int64_t{0}, std::int64_t{1}, std::int64_t{5}, std::int64_t{64}, std::int64_t{65},
-                                 s.n / 5, s.n / 2, s.n}) {
+    for (const std::int64_t k : {std::int64_t{0}, std::int64_t{1}, std::int64_t{5},
+                                 std::int64_t{64}, std::int64_t{65}, s.n / 5, s.n / 2, s.n}) {
       if (k > s.n) continue;
       for (const bool largest : {false, true}) {
         SCOPED_TRACE(::testing::Message() << s << " k " << k << (largest ? " largest" : ""));
