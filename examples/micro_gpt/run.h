@@ -8,8 +8,6 @@
 #include <utility>
 #include <vector>
 
-#include "lightgrad/data/text.h"
-#include "lightgrad/io/checkpoint.h"
 #include "model.h"
 #include "options.h"
 
