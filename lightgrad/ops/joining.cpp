@@ -115,7 +115,7 @@ Tensor Cat::forward(const std::vector<Tensor>& x) const {
 }
 
 Tensor Cat::vjp(const Tensor& g, std::size_t i, const std::vector<Shape>& shapes) const {
-  if (is_legacy_empty(shapes[i])) return {};
+  if (is_legacy_empty(shapes[i])) return zeros(shapes[i], g.dtype());
   const int d = normalize_axis(dim, g.rank(), "cat");
   std::int64_t at = 0;
   for (std::size_t k = 0; k < i; ++k) at += is_legacy_empty(shapes[k]) ? 0 : shapes[k][d];

@@ -9,15 +9,16 @@ namespace lg {
 Tensor as_rows(const Tensor& x) {
   Shape lead = x.shape();
   lead.pop_back();
-  return reshape(x, {lead.numel(), x.shape().back()});  // not -1, which rows of no elements cannot answer
+  return reshape(
+      x, {lead.numel(), x.shape().back()});  // not -1, which rows of no elements cannot answer
 }
 
 namespace {
 
 void check_same_dtype(const Tensor& x, const Tensor& y, std::string_view name, const char* y_name) {
   if (x.dtype() != y.dtype()) {
-    fail(ErrorKind::type, name, "x is ", name_of(x.dtype()), ", ", y_name, " is ", name_of(y.dtype()),
-         ", expected one dtype; convert one with to()");
+    fail(ErrorKind::type, name, "x is ", name_of(x.dtype()), ", ", y_name, " is ",
+         name_of(y.dtype()), ", expected one dtype; convert one with to()");
   }
 }
 
@@ -56,8 +57,7 @@ void integer_product(const kernels::Gemm<std::int64_t>& g) {
   }
 }
 
-template <class T>
-void product(const Tensor& x, const Tensor& y, const Tensor& out) {
+template <class T> void product(const Tensor& x, const Tensor& y, const Tensor& out) {
   const Shape batch = leading(out.shape(), 2);
   kernels::Gemm<T> g{};
   g.m = out.size(-2);
@@ -72,14 +72,17 @@ void product(const Tensor& x, const Tensor& y, const Tensor& out) {
   g.c = out.data<T>();
   g.c_row = g.n;
   if (batch.numel() == 1) {
-    if constexpr (std::same_as<T, std::int64_t>) integer_product(g);
-    else backend(x.device()).of<T>().gemm(g);
+    if constexpr (std::same_as<T, std::int64_t>)
+      integer_product(g);
+    else
+      backend(x.device()).of<T>().gemm(g);
     return;
   }
   // Kept by the thread, so that a steady training step allocates nothing.
   static thread_local std::vector<std::int64_t> a, b, c;
   auto offsets = [&](const Tensor& t, std::vector<std::int64_t>& o) {
-    batch_offsets(batch, broadcast_strides(leading(t.shape(), 2), leading(t.strides(), 2), batch), o);
+    batch_offsets(batch, broadcast_strides(leading(t.shape(), 2), leading(t.strides(), 2), batch),
+                  o);
   };
   offsets(x, a);
   offsets(y, b);
@@ -107,31 +110,37 @@ Tensor BatchedMatmul::forward(const Tensor& x, const Tensor& y) const {
     fail(ErrorKind::value, "bmm", "expected matrices, got x ", x.shape(), " and y ", y.shape());
   }
   if (x.size(-1) != y.size(-2)) {
-    fail(ErrorKind::value, "matmul", "x has ", x.size(-1), " columns, y has ", y.size(-2), " rows (x ", x.shape(), ", y ",
-         y.shape(), "), expected equal numbers");
+    fail(ErrorKind::value, "matmul", "x has ", x.size(-1), " columns, y has ", y.size(-2),
+         " rows (x ", x.shape(), ", y ", y.shape(), "), expected equal numbers");
   }
   Shape shape = broadcast(leading(x.shape(), 2), leading(y.shape(), 2), "matmul");
   shape.push_back(x.size(-2));
   shape.push_back(y.size(-1));
   const DType result = x.dtype();
   if (is_integral(result) && result != DType::int64) {
-    Tensor wide = BatchedMatmul{}.forward(Cast{{}, DType::int64}.forward(x), Cast{{}, DType::int64}.forward(y));
+    Tensor wide = BatchedMatmul{}.forward(Cast{{}, DType::int64}.forward(x),
+                                          Cast{{}, DType::int64}.forward(y));
     return Cast{{}, result}.forward(wide);
   }
   Tensor out = Tensor::empty(shape, result);
   if (out.numel() == 0) return out;
-  if (result == DType::float32) product<float>(x, y, out);
-  else if (result == DType::float64) product<double>(x, y, out);
-  else product<std::int64_t>(x, y, out);
+  if (result == DType::float32)
+    product<float>(x, y, out);
+  else if (result == DType::float64)
+    product<double>(x, y, out);
+  else
+    product<std::int64_t>(x, y, out);
   return out;
 }
 
 Tensor Matmul::forward(const Tensor& x, const Tensor& y) const {
   if (x.rank() == 0 || y.rank() == 0) {
-    fail(ErrorKind::value, "matmul", "0-d tensors have no matrix product (x ", x.shape(), ", y ", y.shape(), "); use *");
+    fail(ErrorKind::value, "matmul", "0-d tensors have no matrix product (x ", x.shape(), ", y ",
+         y.shape(), "); use *");
   }
   if (x.rank() == 1 && y.rank() == 1 && x.numel() != y.numel()) {
-    fail(ErrorKind::value, "matmul", "vectors of sizes ", x.numel(), " and ", y.numel(), ", expected equal sizes");
+    fail(ErrorKind::value, "matmul", "vectors of sizes ", x.numel(), " and ", y.numel(),
+         ", expected equal sizes");
   }
   if (x.rank() == 1) {
     Tensor r = matmul(unsqueeze(x, 0), y.rank() == 1 ? unsqueeze(y, 1) : y);
@@ -141,25 +150,36 @@ Tensor Matmul::forward(const Tensor& x, const Tensor& y) const {
   if (x.rank() > 2 && y.rank() == 2 && x.size(-1) == y.size(0)) {  // one product of all rows
     Shape shape = leading(x.shape(), 1);
     shape.push_back(y.size(1));
-    return reshape(bmm(reshape(x, {x.numel() == 0 ? leading(x.shape(), 1).numel() : -1, x.size(-1)}), y), shape);
+    return reshape(
+        bmm(reshape(x, {x.numel() == 0 ? leading(x.shape(), 1).numel() : -1, x.size(-1)}), y),
+        shape);
   }
   return bmm(x, y);
 }
 
 Tensor Linear::forward(const Tensor& x, const Tensor& weight, const Tensor& bias) const {
   if (weight.rank() != 1 && weight.rank() != 2) {
-    fail(ErrorKind::value, "linear", "weight has shape ", weight.shape(), ", expected [out_features, in_features]");
+    fail(ErrorKind::value, "linear", "weight has shape ", weight.shape(),
+         ", expected [out_features, in_features]");
   }
   if (x.rank() == 0 || x.size(-1) != weight.size(-1)) {
-    fail(ErrorKind::value, "linear", "x has ", x.rank() ? x.size(-1) : 0, " features, weight expects ", weight.size(-1),
-         " (x ", x.shape(), ", weight ", weight.shape(), ")");
+    fail(ErrorKind::value, "linear", "x has ", x.rank() ? x.size(-1) : 0,
+         " features, weight expects ", weight.size(-1), " (x ", x.shape(), ", weight ",
+         weight.shape(), ")");
+  }
+  if (is_integral(x.dtype()) && is_integral(weight.dtype())) {
+    const Tensor y = matmul(x, weight.rank() == 2 ? transpose(weight, 0, 1) : weight);
+    return bias.defined() ? add(y, bias) : y;
   }
   check_same_dtype(x, weight, "linear", "weight");
   const std::int64_t out_features = weight.rank() == 2 ? weight.size(0) : 1;
   if (bias.defined()) {
     check_same_dtype(x, bias, "linear", "bias");
-    const bool fits = bias.rank() == 0 || (bias.rank() == 1 && (bias.numel() == out_features || bias.numel() == 1));
-    if (!fits) fail(ErrorKind::value, "linear", "bias has shape ", bias.shape(), ", expected [", out_features, "]");
+    const bool fits = bias.rank() == 0 ||
+                      (bias.rank() == 1 && (bias.numel() == out_features || bias.numel() == 1));
+    if (!fits)
+      fail(ErrorKind::value, "linear", "bias has shape ", bias.shape(), ", expected [",
+           out_features, "]");
   }
   Shape shape = leading(x.shape(), 1);
   if (weight.rank() == 2) shape.push_back(out_features);
@@ -182,13 +202,17 @@ Tensor Linear::forward(const Tensor& x, const Tensor& weight, const Tensor& bias
     g.c = y.data<T>();
     g.c_row = g.n;
     const Tensor b = bias.defined() && (bias.numel() != g.n || !bias.is_contiguous())
-                         ? Expand{{}, {g.n}}.forward(bias).copy() : bias;
+                         ? Expand{{}, {g.n}}.forward(bias).copy()
+                         : bias;
     if (b.defined()) g.bias = b.data<T>();
     backend(x.device()).of<T>().gemm(g);
   };
-  if (x.dtype() == DType::float32) run(float{});
-  else if (x.dtype() == DType::float64) run(double{});
-  else fail(ErrorKind::type, "linear", "x is ", x.describe(), ", expected a floating-point dtype");
+  if (x.dtype() == DType::float32)
+    run(float{});
+  else if (x.dtype() == DType::float64)
+    run(double{});
+  else
+    fail(ErrorKind::type, "linear", "x is ", x.describe(), ", expected a floating-point dtype");
   return y;
 }
 

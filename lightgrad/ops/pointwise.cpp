@@ -1,4 +1,5 @@
-// pointwise.cpp: what pointwise operations share: dtype promotion, broadcasting, and the call of their row kernels.
+// pointwise.cpp: what pointwise operations share: dtype promotion, broadcasting, and the call of
+// their row kernels.
 #include "lightgrad/ops/run.h"
 
 namespace lg {
@@ -21,16 +22,21 @@ struct Promotion {
     if (!lower || category(*higher) >= category(*lower)) return higher;
     return *higher == DType::bool_ || is_floating(*lower) ? promote(*higher, *lower) : *higher;
   }
-  DType result() const { return combine(combine(of_tensors, of_zero_dim), of_weak).value_or(default_dtype()); }
+  DType result() const {
+    return combine(combine(of_tensors, of_zero_dim), of_weak).value_or(default_dtype());
+  }
 };
 
 DType compute_type(DType t) {
   return t == DType::float64 ? DType::float64 : is_floating(t) ? DType::float32 : DType::int64;
 }
-int compute_index(DType compute) { return compute == DType::float32 ? 0 : compute == DType::float64 ? 1 : 2; }
+int compute_index(DType compute) {
+  return compute == DType::float32 ? 0 : compute == DType::float64 ? 1 : 2;
+}
 
 kernels::Operand operand(const Tensor& t, const Shape& shape) {
-  return {t.raw_data(), t.dtype(), t.shape() == shape ? t.strides() : broadcast_strides(t.shape(), t.strides(), shape)};
+  return {t.raw_data(), t.dtype(),
+          t.shape() == shape ? t.strides() : broadcast_strides(t.shape(), t.strides(), shape)};
 }
 
 // Whether every element of t is the same place in memory.
@@ -40,10 +46,11 @@ bool is_one_value(const Tensor& t) {
   return true;
 }
 
-// The common case, and the one that must cost nothing: each operand is either row-major in the output's shape and
-// of the compute type, or one value. Returns false when it is not so. A null operand is not read.
-bool run_plain(kernels::Row row, const double* attributes, DType compute, std::span<const Tensor* const> in,
-               const Tensor& out) {
+// The common case, and the one that must cost nothing: each operand is either row-major in the
+// output's shape and of the compute type, or one value. Returns false when it is not so. A null
+// operand is not read.
+bool run_plain(kernels::Row row, const double* attributes, DType compute,
+               std::span<const Tensor* const> in, const Tensor& out) {
   const void* pointers[kernels::max_operands] = {};
   double values[kernels::max_operands];  // a value of another dtype, converted
   unsigned scalars = 0;
@@ -59,15 +66,17 @@ bool run_plain(kernels::Row row, const double* attributes, DType compute, std::s
       pointers[i] = &values[i];
     }
   }
-  backend(out.device()).pointwise_plain(row, out.raw_data(), pointers, static_cast<int>(in.size()), scalars, out.numel(),
-                                        size_of(compute), attributes);
+  backend(out.device())
+      .pointwise_plain(row, out.raw_data(), pointers, static_cast<int>(in.size()), scalars,
+                       out.numel(), size_of(compute), attributes);
   return true;
 }
 
 // Sharing memory without being the very same elements: writing one would spoil the other.
 bool overlaps(const Tensor& a, const Tensor& b) {
   return a.impl()->storage.get() == b.impl()->storage.get() &&
-         !(a.impl()->offset == b.impl()->offset && a.strides() == b.strides() && a.shape() == b.shape());
+         !(a.impl()->offset == b.impl()->offset && a.strides() == b.strides() &&
+           a.shape() == b.shape());
 }
 
 }  // namespace
@@ -90,7 +99,8 @@ Dtypes dtypes_of(const PointwiseTraits& op, const Tensor* const* in) {
   DType t;
   if (op.arity == 1 && !in[0]->is_weak()) {
     t = in[0]->dtype();
-  } else if (op.arity == 2 && in[0]->dtype() == in[1]->dtype() && !in[0]->is_weak() && !in[1]->is_weak()) {
+  } else if (op.arity == 2 && in[0]->dtype() == in[1]->dtype() && !in[0]->is_weak() &&
+             !in[1]->is_weak()) {
     t = in[0]->dtype();
   } else {
     const int first = op.is_where ? 1 : 0;
@@ -100,13 +110,15 @@ Dtypes dtypes_of(const PointwiseTraits& op, const Tensor* const* in) {
     t = result_type({in + first, static_cast<std::size_t>(op.arity - first)});
   }
   if (op.rule == Rule::floating && is_integral(t)) t = default_dtype();
+  // PyTorch's square is pow(x, 2): truths become numbers.
+  if (t == DType::bool_ && op.index == PointwiseOps::index<ops::Square>()) t = DType::int64;
   return {compute_type(t), op.rule == Rule::comparison ? DType::bool_ : t};
 }
 
 }  // namespace
 
-Tensor pointwise_forward(const PointwiseTraits& op, const double* attributes, const Tensor* const* in,
-                         const Tensor* out) {
+Tensor pointwise_forward(const PointwiseTraits& op, const double* attributes,
+                         const Tensor* const* in, const Tensor* out) {
   const auto [compute, result] = dtypes_of(op, in);
   const auto& rows = backend(in[0]->device()).pointwise_rows(op.index);
   const kernels::Row row = rows.forward[static_cast<std::size_t>(compute_index(compute))];
@@ -118,14 +130,17 @@ Tensor pointwise_forward(const PointwiseTraits& op, const double* attributes, co
   check_device(op.name, {in, static_cast<std::size_t>(op.arity)});
   if (out) {
     if (!(shape == out->shape())) {
-      fail(ErrorKind::value, op.name, "in place on ", out->describe(), ", but the result has shape ", shape);
+      fail(ErrorKind::value, op.name, "in place on ", out->describe(),
+           ", but the result has shape ", shape);
     }
     if (category(result) > category(out->dtype())) {
-      fail(ErrorKind::type, op.name, "in place on ", out->describe(), ", but the result is ", name_of(result));
+      fail(ErrorKind::type, op.name, "in place on ", out->describe(), ", but the result is ",
+           name_of(result));
     }
   }
   Tensor y = out ? *out : Tensor::empty(shape, result);
-  if (!out && result == compute && run_plain(row, attributes, compute, {in, static_cast<std::size_t>(op.arity)}, y)) {
+  if (!out && result == compute &&
+      run_plain(row, attributes, compute, {in, static_cast<std::size_t>(op.arity)}, y)) {
     return y;
   }
   kernels::Pointwise call;
@@ -144,18 +159,21 @@ Tensor pointwise_forward(const PointwiseTraits& op, const double* attributes, co
   return y;
 }
 
-Tensor pointwise_gradient(const PointwiseTraits& op, int which, const double* attributes, const Tensor& g,
-                          const Tensor* in, const Tensor& out, const Meta& target) {
+Tensor pointwise_gradient(const PointwiseTraits& op, int which, const double* attributes,
+                          const Tensor& g, const Tensor* in, const Tensor& out,
+                          const Meta& target) {
   const DType compute = compute_type(g.dtype());
   const auto& rows = backend(g.device()).pointwise_rows(op.index);
   const bool same_shape = g.shape() == target.shape;
   Tensor result = Tensor::empty(g.shape(), same_shape ? target.dtype : compute);
-  const kernels::Row row = rows.vjp[static_cast<std::size_t>(which)][compute == DType::float32 ? 0 : 1];
+  const kernels::Row row =
+      rows.vjp[static_cast<std::size_t>(which)][compute == DType::float32 ? 0 : 1];
   if (result.dtype() == compute) {
     const Tensor* operands[kernels::max_operands] = {&g};
     for (int i = 0; i < op.arity; ++i) operands[i + 1] = &in[i];
     operands[op.arity + 1] = &out;
-    if (run_plain(row, attributes, compute, {operands, static_cast<std::size_t>(op.arity + 2)}, result)) {
+    if (run_plain(row, attributes, compute, {operands, static_cast<std::size_t>(op.arity + 2)},
+                  result)) {
       return same_shape ? result : reduce_to(std::move(result), target);
     }
   }
@@ -168,9 +186,11 @@ Tensor pointwise_gradient(const PointwiseTraits& op, int which, const double* at
   call.out = operand(result, call.shape);
   call.in[0] = operand(g, call.shape);
   for (int i = 0; i < op.arity; ++i) {
-    call.in[i + 1] = in[i].defined() ? operand(in[i], call.shape) : kernels::Operand{nullptr, compute, {}};
+    call.in[i + 1] =
+        in[i].defined() ? operand(in[i], call.shape) : kernels::Operand{nullptr, compute, {}};
   }
-  call.in[op.arity + 1] = out.defined() ? operand(out, call.shape) : kernels::Operand{nullptr, compute, {}};
+  call.in[op.arity + 1] =
+      out.defined() ? operand(out, call.shape) : kernels::Operand{nullptr, compute, {}};
   if (call.shape.numel() > 0) backend(g.device()).pointwise(call);
   return same_shape ? result : reduce_to(std::move(result), target);
 }
