@@ -67,7 +67,7 @@ inline void check(const Options& o) {
 
 inline void declare(CLI::App& app, Options& o) {
   const auto option = [&](const char* name, auto& value, const char* help) {
-    app.add_option(name, value, help)->capture_default_str();
+    app.add_option(name, value, help)->capture_default_str()->take_last();
   };
   option("--data", o.data, "text to learn (default: tiny Shakespeare, from where it is found)");
   option("--out", o.out, "folder of the checkpoint");

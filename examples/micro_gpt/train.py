@@ -14,9 +14,10 @@ import os
 import sys
 import time
 
+from model import GPT, GPTConfig, loss_of
+
 import lightgrad as lg
 from lightgrad import io, nn, optim
-from model import GPT, GPTConfig, loss_of
 
 # Options that a checkpoint remembers, and what they are without one.
 KEPT = {
@@ -254,8 +255,8 @@ def train(run, o, text, held_out, path):
     stride = max(1, len(held_out) // o.context // 256)
     if run.step == 0:
         val = evaluate(run.model, held_out, o.context, stride)
+        run.save(path, o)  # first: what has been printed is on disk
         print(f"step     0  val {val:.6f}", flush=True)
-        run.save(path, o)
     progress = Progress(run.step, o.steps, o.batch * o.context)
     total, count = 0.0, 0  # of the losses since the last report
     while run.step < o.steps:
@@ -281,8 +282,8 @@ def train(run, o, text, held_out, path):
         )
         progress.clear()
         val = evaluate(run.model, held_out, o.context, stride)
-        print(f"step {run.step:5}  train {total / count:.6f}  val {val:.6f}", flush=True)
         run.save(path, o)
+        print(f"step {run.step:5}  train {total / count:.6f}  val {val:.6f}", flush=True)
         total, count = 0.0, 0
     progress.clear()
 
