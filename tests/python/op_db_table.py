@@ -8,8 +8,9 @@ arguments that LightGrad refuses, by the text of its error.
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-import lightgrad as lg
 import lightgrad.nn.functional as F
+
+import lightgrad as lg
 
 
 @dataclass
@@ -36,6 +37,10 @@ def _index_put(x, indices, values, accumulate=False):
     return y
 
 
+def _broadcast(x, y):
+    return x.expand((x.to(lg.bool) | y.to(lg.bool)).shape)
+
+
 def _slice(x, dim=0, start=None, end=None, step=1):
     start, end = (0 if start is None else start), (2**63 - 1 if end is None else end)
     return lg.slice(x, dim, start, end, step)
@@ -55,6 +60,19 @@ ROWS: dict[str, Row] = {
         },
     ),
     # Other spellings.
+    "zero_": Row(lambda x: x.clone().zero_()),
+    "__rdiv__": Row(lambda x, y: y / x),
+    "positive": Row(lambda x: +x),
+    "argwhere": Row(lg.nonzero),
+    "broadcast_to": Row(lg.expand),
+    "dot": Row(lg.matmul),
+    "mm": Row(lg.matmul),
+    "mv": Row(lg.matmul),
+    "ravel": Row(lg.flatten),
+    "masked_select": Row(lambda x, mask: _broadcast(x, mask)[_broadcast(mask, x)]),
+    "linalg.vector_norm": Row(
+        lambda x, ord=2, dim=None, keepdim=False, **dtype: lg.norm(x, ord, dim, keepdim, **dtype)
+    ),
     "T": Row(lambda x: x.T),
     "mT": Row(lambda x: x.mT),
     "special.ndtr": Row(lg.normal_cdf),
