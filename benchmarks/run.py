@@ -51,7 +51,8 @@ def main():
                     results.setdefault((name, row["system"]), []).append(row)
 
     print(
-        f"{'workload':<12}{'system':<18}{'median ms':>11}{'min ms':>10}{'torch/this: median':>20}{'min':>7}{'spread':>14}"
+        f"{'workload':<12}{'system':<18}{'median ms':>11}{'min ms':>10}"
+        f"{'torch/this: median':>20}{'min':>7}{'spread':>14}"
     )
     for (name, system), rows in results.items():
         medians = [r["ms_median"] for r in rows]
@@ -59,7 +60,7 @@ def main():
         line = f"{name:<12}{system:<18}{median:>11.4f}{best:>10.4f}"
         if system != "torch" and (name, "torch") in results:
             peer = results[name, "torch"]
-            pairs = [t["ms_median"] / r["ms_median"] for t, r in zip(peer, rows)]
+            pairs = [t["ms_median"] / r["ms_median"] for t, r in zip(peer, rows, strict=False)]
             ratio = statistics.median(pairs)
             line += f"{ratio:>20.2f}{min(t['ms_min'] for t in peer) / best:>7.2f}"
             line += f"{min(pairs):>8.2f}-{max(pairs):.2f}"

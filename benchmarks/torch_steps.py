@@ -1,4 +1,7 @@
-"""The workloads of steps.cpp and steps.py in PyTorch, one JSON line each. Usage: torch_steps.py [--threads N] [WORKLOAD ...]"""
+"""The workloads of steps.cpp and steps.py in PyTorch, one JSON line each.
+
+Usage: torch_steps.py [--threads N] [WORKLOAD ...]
+"""
 
 import json
 import statistics

@@ -6,10 +6,7 @@ from pathlib import Path
 
 def _tests_in(file: Path) -> int:
     tree = ast.parse(file.read_text(encoding="utf-8"))
-    return sum(
-        isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
-        for node in ast.walk(tree)
-    )
+    return sum(isinstance(node, ast.FunctionDef) and node.name.startswith("test_") for node in ast.walk(tree))
 
 
 def pytest_terminal_summary(terminalreporter):

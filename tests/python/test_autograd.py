@@ -4,8 +4,9 @@ import gc
 import math
 import weakref
 
-import lightgrad as lg
 import pytest
+
+import lightgrad as lg
 from lightgrad.autograd import Function, gradcheck, gradgradcheck
 
 

@@ -31,11 +31,10 @@ def test_cpp_program(text, tmp_path):
     if not compiler or not pkg_config or not STAGE.exists():
         pytest.skip("needs a compiler, pkg-config and the library staged by `make test`")
     source = tmp_path / "main.cpp"
-    source.write_text("#include <cstdio>\n" + text)
+    source.write_text(text)
     where = ":".join(str(p.parent) for p in STAGE.rglob("lightgrad.pc"))
-    flags = subprocess.check_output(
-        [pkg_config, "--static", "--cflags", "--libs", "lightgrad"], text=True, env={**os.environ, "PKG_CONFIG_PATH": where}
-    )
+    command = [pkg_config, "--static", "--cflags", "--libs", "lightgrad"]
+    flags = subprocess.check_output(command, text=True, env={**os.environ, "PKG_CONFIG_PATH": where})
     program = tmp_path / "main"
     subprocess.run([compiler, "-std=c++20", str(source), "-o", str(program), *flags.split()], check=True)
     assert "tensor(" in subprocess.check_output([str(program)], text=True)

@@ -4,9 +4,10 @@ and it leaves everything as it was."""
 import copy
 import pickle
 
-import lightgrad as lg
 import numpy as np
 import pytest
+
+import lightgrad as lg
 
 CASES = {
     # shapes that do not fit
@@ -32,10 +33,13 @@ CASES = {
     "axis twice": (lambda: lg.ones(2, 3).sum((0, 0)), ValueError, "sum.*(twice|repeat)"),
     "index": (lambda: lg.ones(2, 3)[2], IndexError, "index 2.*size 2"),
     "gather": (lambda: lg.ones(2, 3).gather(1, lg.tensor([[3]])), IndexError, "gather.*3"),
-    "embedding": (lambda: lg.embedding(lg.tensor([5]), lg.ones(4, 2)), IndexError, "embedding: id 5 is out of range, expected 0 to 3"),
+    "embedding": (
+        lambda: lg.embedding(lg.tensor([5]), lg.ones(4, 2)),
+        IndexError,
+        "embedding: id 5 is out of range, expected 0 to 3",
+    ),
     "select": (lambda: lg.ones(2).select(0, 2), IndexError, "2"),
-    "class index": (
-        lambda: lg.cross_entropy(lg.ones(2, 3), lg.tensor([0, 3])), IndexError, "cross_entropy.*3"),
+    "class index": (lambda: lg.cross_entropy(lg.ones(2, 3), lg.tensor([0, 3])), IndexError, "cross_entropy.*3"),
     "permute": (lambda: lg.ones(2, 3).permute(0, 0), ValueError, "permute"),
     # reductions of nothing
     "max of nothing": (lambda: lg.ones(0).max(), ValueError, "amax.*empty|max.*no elements|max.*0"),
@@ -85,8 +89,7 @@ CASES = {
     "as index": (lambda: [1, 2][lg.tensor(1.0)], TypeError, "index: only an integer tensor"),
     "length": (lambda: len(lg.tensor(1)), TypeError, "len: a 0-d tensor has no length"),
     "iteration": (lambda: list(lg.tensor(1)), TypeError, "0-d tensor cannot be iterated"),
-    "reduction": (
-        lambda: lg.mse_loss(lg.ones(2), lg.ones(2), reduction="avg"), ValueError, "mse_loss.*avg"),
+    "reduction": (lambda: lg.mse_loss(lg.ones(2), lg.ones(2), reduction="avg"), ValueError, "mse_loss.*avg"),
     "gelu": (lambda: lg.gelu(lg.ones(2), approximate="fast"), ValueError, "gelu.*fast"),
     "dropout": (lambda: lg.dropout(lg.ones(2), 1.5), ValueError, "dropout.*1.5"),
     "threads": (lambda: lg.set_num_threads(0), ValueError, "0"),

@@ -1,10 +1,11 @@
 """x[...] and x[...] = value against NumPy, over many random index expressions."""
 
-import lightgrad as lg
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+
+import lightgrad as lg
 
 SETTINGS = settings(max_examples=400, deadline=None)
 
@@ -74,6 +75,7 @@ def advanced_indices(draw, shape):
 
 def for_lightgrad(index, how):
     """The same index with arrays as tensors, lists, or left as NumPy arrays."""
+
     def one(i):
         if not isinstance(i, np.ndarray):
             return i

@@ -4,9 +4,10 @@ import array
 import gc
 import sys
 
-import lightgrad as lg
 import numpy as np
 import pytest
+
+import lightgrad as lg
 
 DTYPES = ["bool", "uint8", "int32", "int64", "float16", "float32", "float64"]
 LAYOUTS = {
@@ -49,7 +50,14 @@ def test_from_numpy_shares_memory(dtype, layout):
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_numpy_shares_memory(dtype, layout):
     x = lg.tensor(example(dtype))
-    view = {"plain": x, "transposed": x.T, "backwards": x[::-1].T[::2].T, "column": x[:, 1], "empty": x[:0], "0-d": x[1, 1]}
+    view = {
+        "plain": x,
+        "transposed": x.T,
+        "backwards": x[::-1].T[::2].T,
+        "column": x[:, 1],
+        "empty": x[:0],
+        "0-d": x[1, 1],
+    }
     t = view[layout]
     a = t.numpy()
     assert a.shape == t.shape and a.dtype == np.dtype(dtype)

@@ -260,9 +260,7 @@ def test_a_checkpoint_of_another_model(tmp_path):
     with pytest.raises((ValueError, RuntimeError), match="weight"):
         model.load_state_dict(loaded.take_state("model."))
     assert model.weight.tolist() == before
-    with pytest.raises(
-        IndexError, match=r'a has no "optimizer.\*" \(tensors\); it has "model.bias"'
-    ):
+    with pytest.raises(IndexError, match=r'a has no "optimizer.\*" \(tensors\); it has "model.bias"'):
         loaded.take_state("optimizer.")
     with pytest.raises(IndexError, match=r'a has no "step" \(a number or a string\)'):
         loaded.get("step")

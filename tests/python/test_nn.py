@@ -34,9 +34,7 @@ class Block(nn.Module):
         super().__init__()
         self.ln = nn.LayerNorm(width)
         self.attn = Attn(width)
-        self.mlp = nn.Sequential(
-            nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
-        )
+        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
 
     def forward(self, x):
         x = x + self.attn(self.ln(x))
@@ -462,9 +460,7 @@ def layers(torch):
         "layer_norm": (lambda: nn.LayerNorm(6), lambda: t.LayerNorm(6)),
         "mlp": (
             lambda: nn.Sequential(nn.Linear(6, 7), nn.GELU("tanh"), nn.Linear(7, 3), nn.SiLU()),
-            lambda: t.Sequential(
-                t.Linear(6, 7), t.GELU(approximate="tanh"), t.Linear(7, 3), t.SiLU()
-            ),
+            lambda: t.Sequential(t.Linear(6, 7), t.GELU(approximate="tanh"), t.Linear(7, 3), t.SiLU()),
         ),
         "elu": (lambda: nn.ELU(0.7), lambda: t.ELU(0.7)),
         "leaky_relu": (lambda: nn.LeakyReLU(0.2), lambda: t.LeakyReLU(0.2)),
@@ -495,9 +491,7 @@ def test_layers_beside_torch(name):
 @pytest.mark.parametrize("masked", [False, True])
 def test_attention_beside_torch(masked):
     torch = pytest.importorskip("torch")
-    ours, theirs = torch_twin(
-        lambda: nn.MultiheadAttention(8, 2), lambda: torch.nn.MultiheadAttention(8, 2), torch
-    )
+    ours, theirs = torch_twin(lambda: nn.MultiheadAttention(8, 2), lambda: torch.nn.MultiheadAttention(8, 2), torch)
     rng = np.random.default_rng(1)
     q, k, v = (rng.standard_normal((n, 3, 8)).astype(np.float32) for n in (5, 7, 7))
     mask = rng.random((5, 7)) < 0.3 if masked else None
@@ -574,9 +568,7 @@ SCHEDULES = {
     "one_cycle_linear": lambda s, o: s.OneCycleLR(
         o, max_lr=0.3, total_steps=12, anneal_strategy="linear", three_phase=True, pct_start=0.4
     ),
-    "sequential": lambda s, o: s.SequentialLR(
-        o, [s.LinearLR(o, 0.1, total_iters=4), s.CosineAnnealingLR(o, 8)], [4]
-    ),
+    "sequential": lambda s, o: s.SequentialLR(o, [s.LinearLR(o, 0.1, total_iters=4), s.CosineAnnealingLR(o, 8)], [4]),
 }
 
 

@@ -1,10 +1,11 @@
 """repr of tensors: NumPy's layout of the numbers, inside tensor(...)."""
 
-import lightgrad as lg
 import numpy as np
 import pytest
 
-OPTIONS = dict(precision=4, threshold=1000, edgeitems=3, linewidth=88, suppress=False)
+import lightgrad as lg
+
+OPTIONS = {"precision": 4, "threshold": 1000, "edgeitems": 3, "linewidth": 88, "suppress": False}
 
 
 def as_numpy(a, suffix=""):

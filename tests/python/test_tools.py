@@ -89,9 +89,7 @@ def test_docs_stale_paths(tmp_path):
         "[there](lightgrad/base/shape.h) [not there](docs/none.md) [site](https://x.org/a.md)\n"
         "`lightgrad/<room>/*.h`, `build/examples/x`, `make check`, `make nonsense`, `a / b`\n"
     )
-    root = project(
-        tmp_path, {"README.md": page, "lightgrad/base/shape.h": "", "Makefile": "check:\n"}
-    )
+    root = project(tmp_path, {"README.md": page, "lightgrad/base/shape.h": "", "Makefile": "check:\n"})
     assert check_docs.check(root) == [
         "README.md:1: lightgrad/base/gone.h does not exist",
         "README.md:2: docs/none.md does not exist",
