@@ -8,7 +8,6 @@
 namespace lg::testing {
 namespace {
 
-using Line = std::vector<double>;
 using OnLine = std::function<Line(const Line&)>;
 
 // x along `dim` line by line through a function on plain numbers; a line of one number becomes a

@@ -19,6 +19,7 @@
 namespace lg::testing {
 
 using Tensors = std::vector<Tensor>;
+using Line = std::vector<double>;
 
 inline Tensor uniform(const Shape& shape, double low, double high, std::uint64_t seed) {
   Tensor t = Tensor::empty(shape, DType::float64);

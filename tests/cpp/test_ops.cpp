@@ -65,7 +65,6 @@ double remainder_of(double x, double y) {
 double larger(double x, double y) { return std::isnan(x) || std::isnan(y) ? NAN : std::max(x, y); }
 double smaller(double x, double y) { return std::isnan(x) || std::isnan(y) ? NAN : std::min(x, y); }
 
-using Line = std::vector<double>;
 using Number = double (*)(const double*);
 #define LG_N(...) +[](const double* a) -> double { return __VA_ARGS__; }
 const std::map<std::string_view, Number>& numbers() {
