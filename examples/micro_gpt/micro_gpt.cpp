@@ -67,6 +67,7 @@ void train(Run& run, const Options& o, const Tensor& text, const Tensor& held_ou
     sum = 0;
     count = 0;
   }
+  progress.finish();
 }
 
 int train_or_sample(Options o, const CLI::App& app) {

@@ -13,7 +13,6 @@ class Progress {
  public:
   Progress(std::int64_t first, std::int64_t steps, std::int64_t tokens_per_step)
       : first_(first), steps_(steps), tokens_per_step_(static_cast<double>(tokens_per_step)) {}
-  ~Progress() { clear(); }
 
   void update(std::int64_t step, double loss) {
     const auto now = Clock::now();
@@ -30,6 +29,14 @@ class Progress {
                  terminal_ ? "\r" : "", bar.c_str(), static_cast<long long>(step),
                  static_cast<long long>(steps_), loss, done * tokens_per_step_ / seconds, eta / 60,
                  eta % 60, terminal_ ? "\033[K" : "\n");
+  }
+
+  void finish() const {
+    clear();
+    if (steps_ <= first_) return;
+    const std::chrono::duration<double> seconds = Clock::now() - start_;
+    std::fprintf(stderr, "%lld steps in %.1f s\n", static_cast<long long>(steps_ - first_),
+                 seconds.count());
   }
 
   // Makes room for other output.

@@ -242,6 +242,12 @@ class Progress:
         end = "\033[K" if self.terminal else "\n"
         print("\r" * self.terminal + line, end=end, file=sys.stderr, flush=True)
 
+    def finish(self):
+        self.clear()
+        if self.steps > self.first:
+            seconds = time.monotonic() - self.start
+            print(f"{self.steps - self.first} steps in {seconds:.1f} s", file=sys.stderr)
+
     def clear(self):
         """Makes room for other output."""
         if self.terminal:
@@ -285,7 +291,7 @@ def train(run, o, text, held_out, path):
         run.save(path, o)
         print(f"step {run.step:5}  train {total / count:.6f}  val {val:.6f}", flush=True)
         total, count = 0.0, 0
-    progress.clear()
+    progress.finish()
 
 
 def write(*parts):
