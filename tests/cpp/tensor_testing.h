@@ -1,5 +1,5 @@
-// tensor_testing.h: what tests of tensors and operations share: inputs from a fixed stream, the same
-// numbers laid out with other strides, comparison by tolerance, and errors by kind and text.
+// tensor_testing.h: what tests of tensors and operations share: inputs from a fixed stream, the
+// same numbers laid out with other strides, comparison by tolerance, and errors by kind and text.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -26,14 +26,15 @@ inline Tensor uniform(const Shape& shape, double low, double high, std::uint64_t
   fill_uniform<double>(t.data<double>(), t.numel(), low, high, {seed, 0});
   return t;
 }
-inline Tensor integers(const Shape& shape, std::int64_t low, std::int64_t high, std::uint64_t seed) {
+inline Tensor integers(const Shape& shape, std::int64_t low, std::int64_t high,
+                       std::uint64_t seed) {
   Tensor t = Tensor::empty(shape, DType::int64);
   fill_randint(t.data<std::int64_t>(), t.numel(), low, high, {seed, 0});
   return t;
 }
 
-// The same elements in memory of other strides, by kind: 0 contiguous, 1 column-major, 2 every second
-// element, 3 backwards.
+// The same elements in memory of other strides, by kind: 0 contiguous, 1 column-major, 2 every
+// second element, 3 backwards.
 inline Tensor strided(const Tensor& x, int kind) {
   if (kind == 0 || x.rank() == 0) return x.copy();
   Shape order = Shape::filled(x.rank(), 0), shape = x.shape();
@@ -61,16 +62,19 @@ inline Tensors cast_floats(const Tensors& in, DType t) {
 }
 
 // |a - e| <= tolerance (1 + |e|); NaN and infinities must agree, and so must the shapes.
-inline void expect_close(const Tensor& actual, const Tensor& expected, double tolerance, const std::string& what) {
+inline void expect_close(const Tensor& actual, const Tensor& expected, double tolerance,
+                         const std::string& what) {
   ASSERT_TRUE(actual.defined() && expected.defined()) << what;
   ASSERT_TRUE(actual.shape() == expected.shape())
-      << what << ": shape " << actual.shape().to_string() << ", expected " << expected.shape().to_string();
+      << what << ": shape " << actual.shape().to_string() << ", expected "
+      << expected.shape().to_string();
   const auto a = actual.to_vector<double>(), e = expected.to_vector<double>();
   for (std::size_t i = 0; i < a.size(); ++i) {
     const bool ok = std::isnan(e[i])   ? std::isnan(a[i])
                     : std::isinf(e[i]) ? a[i] == e[i]
                                        : std::abs(a[i] - e[i]) <= tolerance * (1 + std::abs(e[i]));
-    ASSERT_TRUE(ok) << what << " element " << i << " of " << actual.describe() << ": " << a[i] << ", expected " << e[i];
+    ASSERT_TRUE(ok) << what << " element " << i << " of " << actual.describe() << ": " << a[i]
+                    << ", expected " << e[i];
   }
 }
 
@@ -86,7 +90,8 @@ inline bool same_bits(const Tensor& a, const Tensor& b) {
   const Tensor p = a.contiguous_data(), q = b.contiguous_data();
   return a.dtype() == b.dtype() && a.shape() == b.shape() &&
          (a.numel() == 0 ||
-          std::memcmp(p.raw_data(), q.raw_data(), static_cast<std::size_t>(a.numel()) * size_of(a.dtype())) == 0);
+          std::memcmp(p.raw_data(), q.raw_data(),
+                      static_cast<std::size_t>(a.numel()) * size_of(a.dtype())) == 0);
 }
 
 // f() fails with an error of this kind, whose text has every one of `parts`.
@@ -97,7 +102,8 @@ void expect_error(ErrorKind kind, std::initializer_list<const char*> parts, F&& 
   } catch (const Error& e) {
     EXPECT_EQ(static_cast<int>(e.kind()), static_cast<int>(kind)) << e.what();
     for (const char* part : parts) {
-      EXPECT_NE(std::string(e.what()).find(part), std::string::npos) << "\"" << e.what() << "\" lacks \"" << part << '"';
+      EXPECT_NE(std::string(e.what()).find(part), std::string::npos)
+          << "\"" << e.what() << "\" lacks \"" << part << '"';
     }
     return;
   }
