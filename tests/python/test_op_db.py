@@ -50,19 +50,22 @@ def count_for(request):
     counts = totals[request.function.__name__]
 
 
+class Summary:
+    """Says at the end of the run what was counted."""
+
+    @staticmethod
+    def pytest_terminal_summary(terminalreporter):
+        terminalreporter.section(f"PyTorch's samples of {len(PAIRS)} operations")
+        for test, counted in totals.items():
+            if counted:
+                terminalreporter.write_line(f"{test}: " + ", ".join(f"{n} {what}" for what, n in counted.items()))
+        for (name, reason), n in sorted(refused.items()):
+            terminalreporter.write_line(f"refused: {name}: {n} ({reason})")
+
+
 @pytest.fixture(scope="module", autouse=True)
 def summary(request):
-    yield
-    reporter = request.config.pluginmanager.getplugin("terminalreporter")
-    if not reporter:
-        return
-    reporter.write_line("")
-    reporter.write_line(f"PyTorch's samples of {len(PAIRS)} operations")
-    for test, counted in totals.items():
-        if counted:
-            reporter.write_line(f"  {test}: " + ", ".join(f"{n} {what}" for what, n in counted.items()))
-    for (name, reason), n in sorted(refused.items()):
-        reporter.write_line(f"  refused: {name}: {n} ({reason})")
+    request.config.pluginmanager.register(Summary())
 
 
 class NotShared(Exception):
