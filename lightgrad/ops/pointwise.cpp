@@ -95,7 +95,10 @@ struct Dtypes {
   DType compute, result;
 };
 
-Dtypes dtypes_of(const PointwiseTraits& op, const Tensor* const* in) {
+// A bound with a fraction makes integers fractions, as in PyTorch.
+bool has_fraction(double bound) { return bound != std::trunc(bound) && !std::isnan(bound); }
+
+Dtypes dtypes_of(const PointwiseTraits& op, const double* attributes, const Tensor* const* in) {
   DType t;
   if (op.arity == 1 && !in[0]->is_weak()) {
     t = in[0]->dtype();
@@ -112,6 +115,10 @@ Dtypes dtypes_of(const PointwiseTraits& op, const Tensor* const* in) {
   if (op.rule == Rule::floating && is_integral(t)) t = default_dtype();
   // PyTorch's square is pow(x, 2): truths become numbers.
   if (t == DType::bool_ && op.index == PointwiseOps::index<ops::Square>()) t = DType::int64;
+  if (is_integral(t) && op.index == PointwiseOps::index<ops::Clamp>() &&
+      (has_fraction(attributes[0]) || has_fraction(attributes[1]))) {
+    t = default_dtype();
+  }
   return {compute_type(t), op.rule == Rule::comparison ? DType::bool_ : t};
 }
 
@@ -119,7 +126,7 @@ Dtypes dtypes_of(const PointwiseTraits& op, const Tensor* const* in) {
 
 Tensor pointwise_forward(const PointwiseTraits& op, const double* attributes,
                          const Tensor* const* in, const Tensor* out) {
-  const auto [compute, result] = dtypes_of(op, in);
+  const auto [compute, result] = dtypes_of(op, attributes, in);
   const auto& rows = backend(in[0]->device()).pointwise_rows(op.index);
   const kernels::Row row = rows.forward[static_cast<std::size_t>(compute_index(compute))];
 

@@ -19,14 +19,24 @@ template <auto F> PyObject* unary(PyObject* a) noexcept {
   return guarded<PyObject*>(nullptr, [&] { return wrap(F(tensor_of(a))); });
 }
 
-// Either operand may be a number; anything else is left to Python, which then asks the other
-// operand.
+// An operand that is no tensor, as one; undefined when it is no number either: then Python asks
+// that operand what to do.
+Tensor other_operand(PyObject* o) {
+  Tensor number = tensor_from_number(o);
+  if (!number.defined() && PyObject_HasAttrString(o, "__array_interface__")) {
+    fail(ErrorKind::type, "operator", "a tensor and a ", Py_TYPE(o)->tp_name,
+         " do not mix; use lg.tensor(array) or tensor.numpy() first");
+  }
+  return number;
+}
+
+// Either operand may be a number.
 template <auto F> PyObject* binary(PyObject* a, PyObject* b) noexcept {
   return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
     const bool left = is_tensor(a);
     if (left && is_tensor(b)) [[likely]]
       return wrap(F(tensor_of(a), tensor_of(b)));
-    const Tensor number = tensor_from_number(left ? b : a);
+    const Tensor number = other_operand(left ? b : a);
     if (!number.defined()) Py_RETURN_NOTIMPLEMENTED;
     return wrap(left ? F(tensor_of(a), number) : F(number, tensor_of(b)));
   });
@@ -42,7 +52,7 @@ template <auto F> PyObject* in_place(PyObject* a, PyObject* b) noexcept {
     if (is_tensor(b)) {
       F(tensor_of(a), tensor_of(b));
     } else {
-      const Tensor number = tensor_from_number(b);
+      const Tensor number = other_operand(b);
       if (!number.defined()) Py_RETURN_NOTIMPLEMENTED;
       F(tensor_of(a), number);
     }

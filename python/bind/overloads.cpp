@@ -33,6 +33,11 @@ Tensor rounded_quotient(const Tensor& x, const Tensor& y, const std::optional<st
 
 // As PyTorch: above max counts last, so max wins where min > max; a NaN bound gives NaN.
 Tensor clamped(const Tensor& x, const MaybeTensor& min, const MaybeTensor& max) {
+  auto is_number = [](const Tensor& t) { return !t.defined() || t.is_weak(); };
+  auto number = [](const Tensor& t) {
+    return t.defined() ? std::optional(t.item()) : std::nullopt;
+  };
+  if (is_number(min.t) && is_number(max.t)) return clamp(x, number(min.t), number(max.t));
   Tensor y = x;
   if (min.t.defined()) y = where(lt(y, min.t) || isnan(min.t), min.t, y);
   if (max.t.defined()) y = where(gt(y, max.t) || isnan(max.t), max.t, y);

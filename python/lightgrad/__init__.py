@@ -9,8 +9,6 @@
 Names and defaults are PyTorch's where PyTorch has them.
 """
 
-from typing import TYPE_CHECKING
-
 from lightgrad import _core, autograd, memory
 from lightgrad._core import *  # noqa: F403  the operations, and what stands around them
 from lightgrad._core import __version__
@@ -22,6 +20,7 @@ from lightgrad.autograd import (
     set_grad_enabled,
 )
 
+TYPE_CHECKING = False  # type checkers know the name; importing typing would take as long as all the rest
 if TYPE_CHECKING:
     from lightgrad import io, nn, optim, utils
     from lightgrad.io import load, save

@@ -2,6 +2,7 @@
 
 import gc
 import math
+import signal
 import weakref
 
 import pytest
@@ -417,3 +418,25 @@ def test_a_long_chain():
         y = y + 1
     y.sum().backward()
     assert x.grad.item() == 1
+
+
+def test_a_long_backward_can_be_interrupted():
+    w = lg.randn(200, 200, requires_grad=True)
+    x = lg.eye(200)
+    for _ in range(300):
+        x = x @ (w * 0.01)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+            x.sum().backward()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert w.grad is None  # it ended inside the pass
+    (w * 2).sum().backward()
+    assert w.grad[0, 0].item() == 2
