@@ -22,29 +22,28 @@
 
 namespace lg {
 
+// clang-format off
 // Kernels for float32 and float64; each entry has the signature of the kernel that it is named
 // after.
-#define LG_FLOAT_KERNELS(ENTRY)                                                                 \
-  ENTRY(gemm)                                                                                   \
-  ENTRY(gemm_batched) ENTRY(softmax_forward) ENTRY(softmax_backward) ENTRY(log_softmax_forward) \
-      ENTRY(log_softmax_backward) ENTRY(layer_norm_forward) ENTRY(layer_norm_backward)          \
-          ENTRY(cross_entropy_forward) ENTRY(cross_entropy_backward) ENTRY(attention_forward)   \
-              ENTRY(attention_backward) ENTRY(embedding_forward) ENTRY(embedding_backward)      \
-                  ENTRY(dropout) ENTRY(reduce_var) ENTRY(reduce_logsumexp) ENTRY(reduce_norm)   \
-                      ENTRY(sgd_steps) ENTRY(adam_steps) ENTRY(sum_of_squares)                  \
-                          ENTRY(scale_inplace)
+#define LG_FLOAT_KERNELS(ENTRY) \
+  ENTRY(gemm) ENTRY(gemm_batched) ENTRY(softmax_forward) ENTRY(softmax_backward) \
+  ENTRY(log_softmax_forward) ENTRY(log_softmax_backward) ENTRY(layer_norm_forward) \
+  ENTRY(layer_norm_backward) ENTRY(cross_entropy_forward) ENTRY(cross_entropy_backward) \
+  ENTRY(attention_forward) ENTRY(attention_backward) ENTRY(embedding_forward) \
+  ENTRY(embedding_backward) ENTRY(dropout) ENTRY(reduce_var) ENTRY(reduce_logsumexp) \
+  ENTRY(reduce_norm) ENTRY(sgd_steps) ENTRY(adam_steps) ENTRY(sum_of_squares) \
+  ENTRY(scale_inplace)
 // For float32, float64 and int64.
-#define LG_NUMBER_KERNELS(ENTRY)                                                                   \
-  ENTRY(reduce_sum)                                                                                \
-  ENTRY(reduce_prod) ENTRY(reduce_max) ENTRY(reduce_min) ENTRY(reduce_argmax) ENTRY(reduce_argmin) \
-      ENTRY(cumsum) ENTRY(cumsum_reverse) ENTRY(sort) ENTRY(topk) ENTRY(scatter_add)               \
-          ENTRY(index_add)
+#define LG_NUMBER_KERNELS(ENTRY) \
+  ENTRY(reduce_sum) ENTRY(reduce_prod) ENTRY(reduce_max) ENTRY(reduce_min) \
+  ENTRY(reduce_argmax) ENTRY(reduce_argmin) ENTRY(cumsum) ENTRY(cumsum_reverse) ENTRY(sort) \
+  ENTRY(topk) ENTRY(scatter_add) ENTRY(index_add)
 // Blind to the element type.
-#define LG_PLAIN_KERNELS(ENTRY)                                                               \
-  ENTRY(copy)                                                                                 \
-  ENTRY(fill) ENTRY(pointwise) ENTRY(pointwise_plain) ENTRY(pointwise_rows) ENTRY(reduce_any) \
-      ENTRY(reduce_all) ENTRY(gather) ENTRY(scatter) ENTRY(index_select) ENTRY(check_indices) \
-          ENTRY(wrap_negative) ENTRY(count_nonzero) ENTRY(nonzero)
+#define LG_PLAIN_KERNELS(ENTRY) \
+  ENTRY(copy) ENTRY(fill) ENTRY(pointwise) ENTRY(pointwise_plain) ENTRY(pointwise_rows) \
+  ENTRY(reduce_any) ENTRY(reduce_all) ENTRY(gather) ENTRY(scatter) ENTRY(index_select) \
+  ENTRY(check_indices) ENTRY(wrap_negative) ENTRY(count_nonzero) ENTRY(nonzero)
+// clang-format on
 
 #define ENTRY(kernel) std::add_pointer_t<decltype(kernels::kernel<T>)> kernel;
 template <class T> struct NumberKernels { LG_NUMBER_KERNELS(ENTRY) };
