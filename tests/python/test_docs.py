@@ -19,7 +19,7 @@ def snippets(language):
             yield pytest.param(text, id=f"{page.name}-{i}")
 
 
-@pytest.mark.parametrize("text", snippets("python"))
+@pytest.mark.parametrize("text", list(snippets("python")))
 def test_python(text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(compile(text, "snippet", "exec"), {"__name__": "snippet"})
