@@ -98,8 +98,6 @@ void note_path(Node& n) {
     n.module_path = std::make_unique<std::string>(where());
 }
 
-DType widened(DType t) { return is_half(t) ? DType::float32 : t; }
-
 bool any_half(std::span<const Tensor* const> in) {
   for (const Tensor* t : in)
     if (t->defined() && is_half(t->dtype())) return true;

@@ -86,7 +86,6 @@ void composite_gradients(std::span<const Tensor> in, unsigned wanted, const Tens
                          const std::function<Tensor(std::span<const Tensor>)>& composite,
                          std::span<Tensor> out);
 
-DType widened(DType t);
 bool any_half(std::span<const Tensor* const> in);
 
 }  // namespace detail
