@@ -1,70 +1,61 @@
-"""Training steps of LightGrad and PyTorch side by side: separate processes in turns (A B A B), so that neither's
-threads spin beside the other's and a drifting clock hits both. Prints times and ratios, PyTorch's over LightGrad's.
+"""Training steps of LightGrad and PyTorch side by side: separate processes in turns (A B A B). Prints times and
+ratios, PyTorch's over LightGrad's; with --best and --compile against PyTorch at its best. `make report` measures all.
 
-Usage: run.py [--threads N] [--rounds N] [WORKLOAD ...]     (an otherwise idle machine, please)
+Usage: run.py [--threads N] [--rounds N] [--best] [--compile] [WORKLOAD ...]     (an otherwise idle machine, please)
 """
 
 import argparse
-import json
-import statistics
-import subprocess
 import sys
-from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-STEPS = HERE.parent / "build" / "benchmarks" / "steps"
+from cases import WORKLOADS
+from turns import BUILT, HERE, Peer, has, in_turns, ratio, summary
 
-
-def run(command):
-    out = subprocess.run(command, capture_output=True, text=True)
-    if out.returncode:
-        raise SystemExit(f"{command[0]} failed:\n{out.stderr}")
-    return [json.loads(line) for line in out.stdout.splitlines() if line.startswith("{")]
+# What each system is called, and its program. Compiled PyTorch takes its fused optimizers too: that is its best.
+TORCH = {"torch": [], "torch.best": ["--best"], "torch.compile.best": ["--compile", "--best"]}
 
 
-def has_torch():
-    return subprocess.run([sys.executable, "-c", "import torch"], capture_output=True).returncode == 0
+def step_peers(threads, torch=TORCH, jax=False):
+    peers = [
+        Peer("lightgrad", [BUILT / "steps"], threads),
+        Peer("lightgrad.python", [sys.executable, HERE / "steps.py"], threads),
+    ]
+    if has("torch"):
+        peers += [Peer(name, [sys.executable, HERE / "torch_steps.py", *TORCH[name]], threads) for name in torch]
+    if jax and has("jax"):
+        peers.append(Peer("jax", [sys.executable, HERE / "jax_steps.py"], threads))
+    return peers
 
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--threads", type=int, default=2)
-    p.add_argument("--rounds", type=int, default=3)
-    p.add_argument("workloads", nargs="*", default=["gpt_small", "gpt_medium", "mlp", "tiny"])
+    p.add_argument("--rounds", type=int, default=5)
+    p.add_argument("--seconds", type=float, default=0.5, help="of each workload, system and round")
+    p.add_argument("--best", action="store_true", help="PyTorch with its fused optimizers as well")
+    p.add_argument("--compile", action="store_true", help="torch.compile as well")
+    p.add_argument("workloads", nargs="*", default=list(WORKLOADS), help=f"of {', '.join(WORKLOADS)}, or a case")
     a = p.parse_args()
-    threads = ["--threads", str(a.threads)]
-    systems = {"lightgrad": [str(STEPS), *threads]}
-    in_python = [w for w in a.workloads if w in ("mlp", "tiny")]
-    if has_torch():
-        systems["torch"] = [sys.executable, str(HERE / "torch_steps.py"), *threads]
-    else:
+    torch = ["torch"] + ["torch.best"] * a.best + ["torch.compile.best"] * a.compile
+    peers = step_peers(a.threads, torch)
+    if len(peers) == 2:
         print("PyTorch is not installed here: LightGrad alone (pip install torch==2.13.0 for the comparison)")
-
-    results = {}
-    for _ in range(a.rounds):
-        for name in a.workloads:
-            for command in systems.values():
-                for row in run([*command, name]):
-                    results.setdefault((name, row["system"]), []).append(row)
-            if name in in_python:
-                for row in run([sys.executable, str(HERE / "steps.py"), *threads, name]):
-                    results.setdefault((name, row["system"]), []).append(row)
-
-    print(
-        f"{'workload':<12}{'system':<18}{'median ms':>11}{'min ms':>10}"
-        f"{'torch/this: median':>20}{'min':>7}{'spread':>14}"
-    )
-    for (name, system), rows in results.items():
-        medians = [r["ms_median"] for r in rows]
-        median, best = statistics.median(medians), min(r["ms_min"] for r in rows)
-        line = f"{name:<12}{system:<18}{median:>11.4f}{best:>10.4f}"
-        if system != "torch" and (name, "torch") in results:
-            peer = results[name, "torch"]
-            pairs = [t["ms_median"] / r["ms_median"] for t, r in zip(peer, rows, strict=False)]
-            ratio = statistics.median(pairs)
-            line += f"{ratio:>20.2f}{min(t['ms_min'] for t in peer) / best:>7.2f}"
-            line += f"{min(pairs):>8.2f}-{max(pairs):.2f}"
-        print(line)
+    heads = f"{'median ms':>11}{'min ms':>10}{'torch/this: median':>20}{'min':>7}{'spread':>14}"
+    print(f"{'workload':<12}{'system':<20}{heads}")
+    for name in a.workloads:
+        systems = summary(in_turns(peers, WORKLOADS.get(name, name), a.seconds, a.rounds))
+        for system, row in systems.items():
+            if "error" in row:
+                print(f"{name:<12}{system:<20}{row['error']}", flush=True)
+                continue
+            line = f"{name:<12}{system:<20}{row['median']:>11.4f}{row['min']:>10.4f}"
+            r = ratio(systems, system, torch) if system.startswith("lightgrad") else None
+            if r:
+                spread = f"{r['low']:.2f}-{r['high']:.2f}"
+                line += f"{r['median']:>20.2f}{r['by_min']:>7.2f}{spread:>14}" + f"  {r['peer']}" * (len(torch) > 1)
+            print(line, flush=True)
+    for peer in peers:
+        peer.close()
 
 
-main()
+if __name__ == "__main__":
+    main()

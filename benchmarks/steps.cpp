@@ -1,14 +1,16 @@
-// steps.cpp: whole training steps, one JSON line each: the workloads of benchmarks/torch_steps.py,
-// number for number the same shapes and optimizers. Usage: steps [--threads N] [WORKLOAD ...]
-#include <algorithm>
-#include <chrono>
-#include <cstdio>
-#include <functional>
+// steps.cpp: whole training steps: the workloads of workloads.txt, or any case of their kinds.
+// steps.py, torch_steps.py and jax_steps.py take the same ones. harness.h says how it is called.
+//   build/benchmarks/steps gpt_small "gpt context=128 width=256 heads=4 batch=8 vocabulary=65
+//   layers=3"
+#include <fstream>
 #include <string>
 #include <vector>
 
+#include "benchmarks/harness.h"
 #include "lightgrad/lightgrad.h"
 
+using bench::Case;
+using bench::Run;
 using lg::Tensor;
 namespace nn = lg::nn;
 
@@ -61,29 +63,20 @@ struct GPT : nn::Module {
   }
 };
 
-struct Workload {
-  int steps;
-  std::function<double()> step;  // one training step; gives the loss
-};
-
 Tensor class_loss(const Tensor& logits, const Tensor& targets) {
   return lg::cross_entropy(lg::reshape(logits, {-1, logits.size(-1)}), lg::reshape(targets, {-1}));
 }
 
-Workload gpt(std::int64_t context, std::int64_t width, std::int64_t heads, std::int64_t batch,
-             int steps) {
-  auto model = nn::make<GPT>(65, context, width, heads, 3);
-  auto optimizer = std::make_shared<lg::optim::AdamW>(
-      model->parameters(), lg::optim::AdamWOptions{.lr = 3e-4, .beta2 = 0.95, .weight_decay = 0.1});
-  const Tensor ids = lg::randint(0, 65, {batch, context}),
-               targets = lg::randint(0, 65, {batch, context});
-  return {steps, [=] {
-            optimizer->zero_grad();
-            const Tensor loss = class_loss(model(ids), targets);
-            loss.backward();
-            optimizer->step();
-            return loss.item();
-          }};
+// One step of training: the loss, its gradients, the update. The loss is read, as a user would.
+template <class Optimizer, class Loss>
+Run step_of(std::shared_ptr<Optimizer> optimizer, Loss loss_of) {
+  return [=] {
+    optimizer->zero_grad();
+    const Tensor loss = loss_of();
+    loss.backward();
+    optimizer->step();
+    return loss.item();
+  };
 }
 
 std::shared_ptr<lg::optim::SGD> momentum(const std::vector<Tensor>& parameters) {
@@ -91,81 +84,55 @@ std::shared_ptr<lg::optim::SGD> momentum(const std::vector<Tensor>& parameters) 
       parameters, lg::optim::SGDOptions{.lr = 0.05, .momentum = 0.9, .weight_decay = 1e-4});
 }
 
-Workload mlp() {
+Run gpt(const Case& c) {
+  const std::int64_t context = c["context"], batch = c["batch"], vocabulary = c["vocabulary"];
+  auto model =
+      nn::make<GPT>(vocabulary, context, c["width"], c["heads"], static_cast<int>(c["layers"]));
+  auto optimizer = std::make_shared<lg::optim::AdamW>(
+      model->parameters(), lg::optim::AdamWOptions{.lr = 3e-4, .beta2 = 0.95, .weight_decay = 0.1});
+  const Tensor ids = lg::randint(0, vocabulary, {batch, context}),
+               targets = lg::randint(0, vocabulary, {batch, context});
+  return step_of(optimizer, [=] { return class_loss(model(ids), targets); });
+}
+
+Run mlp(const Case& c) {
   auto model = nn::make<nn::Sequential>(nn::make<nn::Linear>(784, 512), nn::make<nn::ReLU>(),
                                         nn::make<nn::Linear>(512, 512), nn::make<nn::ReLU>(),
                                         nn::make<nn::Linear>(512, 10));
-  auto optimizer = momentum(model->parameters());
-  const Tensor x = lg::randn({128, 784}), y = lg::randint(0, 10, {128});
-  return {100, [=] {
-            optimizer->zero_grad();
-            const Tensor loss = lg::cross_entropy(model(x), y);
-            loss.backward();
-            optimizer->step();
-            return loss.item();
-          }};
+  const Tensor x = lg::randn({c["batch"], 784}), y = lg::randint(0, 10, {c["batch"]});
+  return step_of(momentum(model->parameters()), [=] { return lg::cross_entropy(model(x), y); });
 }
 
-Workload tiny() {
+// What an operation costs apart from its arithmetic.
+Run tiny(const Case&) {
   auto model = nn::make<nn::Sequential>(nn::make<nn::Linear>(2, 16), nn::make<nn::Tanh>(),
                                         nn::make<nn::Linear>(16, 16), nn::make<nn::Tanh>(),
                                         nn::make<nn::Linear>(16, 1));
-  auto optimizer = momentum(model->parameters());
   const Tensor x = lg::randn({1, 2}), y = lg::randn({1, 1});
-  return {5000, [=] {
-            optimizer->zero_grad();
-            const Tensor loss = lg::mean(lg::square(model(x) - y));
-            loss.backward();
-            optimizer->step();
-            return loss.item();
-          }};
+  return step_of(momentum(model->parameters()), [=] { return lg::mean(lg::square(model(x) - y)); });
 }
 
-void measure(const std::string& name) {
-  using Clock = std::chrono::steady_clock;
-  const auto ms = [](Clock::duration d) {
-    return std::chrono::duration<double, std::milli>(d).count();
-  };
-  lg::manual_seed(0);
-  Workload w = name == "gpt_small"    ? gpt(64, 128, 4, 12, 60)
-               : name == "gpt_medium" ? gpt(256, 384, 6, 8, 8)
-               : name == "mlp"        ? mlp()
-               : name == "tiny"
-                   ? tiny()
-                   : throw lg::Error(lg::ErrorKind::value, "steps: unknown workload " + name);
-  const auto start = Clock::now();
-  const double first = w.step();
-  const double cold = ms(Clock::now() - start);
-  for (int i = 0; i < 3; ++i) w.step();
-  std::vector<double> times;
-  double last = 0;
-  for (int i = 0; i < w.steps; ++i) {
-    const auto t = Clock::now();
-    last = w.step();
-    times.push_back(ms(Clock::now() - t));
+const std::map<std::string, Run (*)(const Case&)> kinds = {
+    {"gpt", gpt}, {"mlp", mlp}, {"tiny", tiny}};
+
+// The case that a name of workloads.txt stands for.
+Case named(const Case& c) {
+  std::ifstream file(LIGHTGRAD_WORKLOADS);
+  for (std::string name, text; file >> name && std::getline(file, text);) {
+    if (name == c.kind) return Case(text);
   }
-  std::sort(times.begin(), times.end());
-  std::printf(
-      "{\"system\": \"lightgrad\", \"workload\": \"%s\", \"ms_median\": %.4f, \"ms_min\": %.4f, "
-      "\"cold_ms\": %.2f, "
-      "\"loss_first\": %.4f, \"loss_last\": %.4f}\n",
-      name.c_str(), times[times.size() / 2], times[0], cold, first, last);
-  std::fflush(stdout);
+  return c;
 }
 
 }  // namespace
 
-int main(int argc, char** argv) try {
-  std::vector<std::string> names;
-  for (int i = 1; i < argc; ++i) {
-    if (std::string(argv[i]) == "--threads" && i + 1 < argc)
-      lg::set_num_threads(std::stoi(argv[++i]));
-    else
-      names.emplace_back(argv[i]);
-  }
-  if (names.empty()) names = {"gpt_small", "gpt_medium", "mlp", "tiny"};
-  for (const auto& name : names) measure(name);
-} catch (const std::exception& e) {
-  std::fprintf(stderr, "%s\n", e.what());
-  return 1;
+int main(int argc, char** argv) {
+  return bench::serve(argc, argv, [](const Case& asked) {
+    lg::manual_seed(0);
+    const Case c = named(asked);
+    const auto found = kinds.find(c.kind);
+    if (found == kinds.end())
+      lg::fail(lg::ErrorKind::value, "steps", "no workload is called ", c.kind);
+    return found->second(c);
+  });
 }

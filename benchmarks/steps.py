@@ -1,33 +1,74 @@
-"""Training steps in LightGrad from Python, one JSON line each. Usage: steps.py [--threads N] [WORKLOAD ...]
-
-The workloads are those of torch_steps.py; `tiny` measures what an operation costs from Python.
+"""The workloads of steps.cpp, from Python; `tiny` shows what an operation costs from there. harness.py says how it is
+called: steps.py gpt_small mlp
 """
 
-import json
-import statistics
-import sys
-import time
+from cases import WORKLOADS
+from harness import Case, arguments, serve
 
 import lightgrad as lg
 from lightgrad import nn
+from lightgrad.nn import functional as F
 
 
-def mlp():
+class Block(nn.Module):
+    def __init__(self, width, heads):
+        super().__init__()
+        self.heads = heads
+        self.ln1, self.ln2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x):
+        b, t, c = x.shape
+        parts = self.qkv(self.ln1(x)).split(c, dim=2)
+        q, k, v = (p.view(b, t, self.heads, c // self.heads).transpose(1, 2) for p in parts)
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.proj(y.transpose(1, 2).reshape(b, t, c))
+        return x + self.down(F.gelu(self.up(self.ln2(x))))
+
+
+class GPT(nn.Module):
+    def __init__(self, vocabulary, context, width, heads, layers):
+        super().__init__()
+        self.tok, self.pos = nn.Embedding(vocabulary, width), nn.Embedding(context, width)
+        self.blocks = nn.ModuleList([Block(width, heads) for _ in range(layers)])
+        self.ln, self.head = nn.LayerNorm(width), nn.Linear(width, vocabulary, bias=False)
+
+    def forward(self, ids):
+        x = self.tok(ids) + self.pos(lg.arange(ids.shape[1]))
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.ln(x))
+
+
+def momentum(model):
+    return lg.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-4)
+
+
+def gpt(c):
+    vocabulary = c["vocabulary"]
+    model = GPT(vocabulary, c["context"], c["width"], c["heads"], c["layers"])
+    optimizer = lg.optim.AdamW(model.parameters(), lr=3e-4, betas=(0.9, 0.95), weight_decay=0.1)
+    ids, targets = (lg.randint(0, vocabulary, (c["batch"], c["context"])) for _ in range(2))
+    return optimizer, lambda: F.cross_entropy(model(ids).view(-1, vocabulary), targets.view(-1))
+
+
+def mlp(c):
     model = nn.Sequential(nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 10))
-    x, y = lg.randn(128, 784), lg.randint(0, 10, (128,))
-    return model, lambda: nn.functional.cross_entropy(model(x), y), 100
+    x, y = lg.randn(c["batch"], 784), lg.randint(0, 10, (c["batch"],))
+    return momentum(model), lambda: F.cross_entropy(model(x), y)
 
 
-def tiny():
+def tiny(c):
     model = nn.Sequential(nn.Linear(2, 16), nn.Tanh(), nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 1))
     x, y = lg.randn(1, 2), lg.randn(1, 1)
-    return model, lambda: ((model(x) - y) ** 2).mean(), 5000
+    return momentum(model), lambda: ((model(x) - y) ** 2).mean()
 
 
-def measure(name):
+def make(c):
     lg.manual_seed(0)
-    model, loss_of, steps = {"mlp": mlp, "tiny": tiny}[name]()
-    optimizer = lg.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-4)
+    c = Case.parse(WORKLOADS.get(c.kind, c.line))
+    optimizer, loss_of = {"gpt": gpt, "mlp": mlp, "tiny": tiny}[c.kind](c)
 
     def step():
         optimizer.zero_grad()
@@ -36,36 +77,9 @@ def measure(name):
         optimizer.step()
         return loss.item()
 
-    first = step()
-    for _ in range(3):
-        step()
-    times = []
-    for _ in range(steps):
-        start = time.perf_counter()
-        last = step()
-        times.append((time.perf_counter() - start) * 1e3)
-    print(
-        json.dumps(
-            {
-                "system": "lightgrad.python",
-                "workload": name,
-                "ms_median": round(statistics.median(times), 5),
-                "ms_min": round(min(times), 5),
-                "loss_first": round(first, 4),
-                "loss_last": round(last, 4),
-            }
-        ),
-        flush=True,
-    )
+    return step
 
 
-def main():
-    names = sys.argv[1:]
-    if names[:1] == ["--threads"]:
-        lg.set_num_threads(int(names[1]))
-        names = names[2:]
-    for name in names or ["mlp", "tiny"]:
-        measure(name)
-
-
-main()
+options = arguments()
+lg.set_num_threads(options.threads)
+serve("lightgrad.python", options, make)

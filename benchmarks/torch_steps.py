@@ -1,16 +1,16 @@
-"""The workloads of steps.cpp and steps.py in PyTorch, one JSON line each.
+"""The workloads of steps.cpp in PyTorch: torch_steps.py [--threads N] [--compile] [--best] [--bf16] [WORKLOAD ...]
 
-Usage: torch_steps.py [--threads N] [WORKLOAD ...]
+--compile: the loss and the optimizer's step through torch.compile. --best: fused optimizers. --bf16: autocast.
+harness.py says how else it is called.
 """
-
-import json
-import statistics
-import sys
-import time
 
 import torch
 import torch.nn.functional as F
+from cases import WORKLOADS
+from harness import Case, arguments, serve
 from torch import nn
+
+options = arguments(compile="torch.compile", best="fused optimizers", bf16="autocast to bfloat16")
 
 
 class Block(nn.Module):
@@ -44,78 +44,51 @@ class GPT(nn.Module):
         return self.head(self.ln(x))
 
 
-def gpt(context, width, heads, batch, steps):
-    model = GPT(65, context, width, heads, 3)
-    ids, targets = torch.randint(65, (batch, context)), torch.randint(65, (batch, context))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, betas=(0.9, 0.95), weight_decay=0.1)
-    return optimizer, lambda: F.cross_entropy(model(ids).view(-1, 65), targets.view(-1)), steps
-
-
 def momentum(model):
-    return torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-4)
+    return torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-4, fused=options.best or None)
 
 
-def mlp():
+def gpt(c):
+    vocabulary = c["vocabulary"]
+    model = GPT(vocabulary, c["context"], c["width"], c["heads"], c["layers"])
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=3e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=options.best or None
+    )
+    ids, targets = (torch.randint(vocabulary, (c["batch"], c["context"])) for _ in range(2))
+    return optimizer, lambda: F.cross_entropy(model(ids).view(-1, vocabulary), targets.view(-1))
+
+
+def mlp(c):
     model = nn.Sequential(nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 10))
-    x, y = torch.randn(128, 784), torch.randint(10, (128,))
-    return momentum(model), lambda: F.cross_entropy(model(x), y), 100
+    x, y = torch.randn(c["batch"], 784), torch.randint(10, (c["batch"],))
+    return momentum(model), lambda: F.cross_entropy(model(x), y)
 
 
-def tiny():
+def tiny(c):
     model = nn.Sequential(nn.Linear(2, 16), nn.Tanh(), nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 1))
     x, y = torch.randn(1, 2), torch.randn(1, 1)
-    return momentum(model), lambda: ((model(x) - y) ** 2).mean(), 500
+    return momentum(model), lambda: ((model(x) - y) ** 2).mean()
 
 
-WORKLOADS = {
-    "gpt_small": lambda: gpt(64, 128, 4, 12, 60),
-    "gpt_medium": lambda: gpt(256, 384, 6, 8, 8),
-    "mlp": mlp,
-    "tiny": tiny,
-}
-
-
-def measure(name):
+def make(c):
     torch.manual_seed(0)
-    optimizer, loss_of, steps = WORKLOADS[name]()
+    c = Case.parse(WORKLOADS.get(c.kind, c.line))
+    optimizer, loss_of = {"gpt": gpt, "mlp": mlp, "tiny": tiny}[c.kind](c)
+    update = optimizer.step
+    if options.compile:
+        torch._dynamo.reset()  # or it gives up on a function that was compiled for 8 other cases
+        loss_of, update = torch.compile(loss_of, dynamic=False), torch.compile(update)
 
     def step():
         optimizer.zero_grad(set_to_none=True)
-        loss = loss_of()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=options.bf16):
+            loss = loss_of()
         loss.backward()
-        optimizer.step()
+        update()
         return loss.item()
 
-    first = step()
-    for _ in range(3):
-        step()
-    times = []
-    for _ in range(steps):
-        start = time.perf_counter()
-        last = step()
-        times.append((time.perf_counter() - start) * 1e3)
-    print(
-        json.dumps(
-            {
-                "system": "torch",
-                "workload": name,
-                "ms_median": round(statistics.median(times), 4),
-                "ms_min": round(min(times), 4),
-                "loss_first": round(first, 4),
-                "loss_last": round(last, 4),
-            }
-        ),
-        flush=True,
-    )
+    return step
 
 
-def main():
-    names = sys.argv[1:]
-    if names[:1] == ["--threads"]:
-        torch.set_num_threads(int(names[1]))
-        names = names[2:]
-    for name in names or list(WORKLOADS):
-        measure(name)
-
-
-main()
+torch.set_num_threads(options.threads)
+serve("torch" + ".compile" * options.compile + ".best" * options.best + ".bf16" * options.bf16, options, make)

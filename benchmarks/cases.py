@@ -1,0 +1,165 @@
+"""The one list of what is measured: training steps, operations and sweeps, what each must reach, and what it costs.
+
+A case is a line of words that ops.cpp, steps.cpp and their peers understand, `gemm form=NT m=768 n=384 k=128`.
+"""
+
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+WORKLOADS = dict(
+    line.split(maxsplit=1)
+    for line in (Path(__file__).parent / "workloads.txt").read_text().splitlines()
+    if line and not line.startswith("#")
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    group: str  # the row of TARGETS that it counts for
+    name: str  # as tables print it
+    text: str  # as programs read it
+
+    @property
+    def kind(self):
+        return self.text.split()[0]
+
+    @property
+    def values(self):
+        return dict(word.split("=") for word in self.text.split()[1:])
+
+    @property
+    def compiles(self):
+        """A matrix product alone is the same call with and without torch.compile."""
+        return self.kind != "gemm"
+
+
+@dataclass(frozen=True)
+class Target:
+    """PyTorch's time over LightGrad's: what the geometric mean and the slowest case have to reach."""
+
+    title: str
+    must: float
+    aim: float
+    worst_must: float | None = None
+    worst_aim: float | None = None
+    by: str = "mean"  # "worst": every case counts
+
+
+TARGETS = {
+    "gemm": Target("Matrix products of the steps, all four transpositions", 1.0, 1.1, 0.85, 0.95),
+    "attention": Target("Attention, forward and backward, context 64 to 2048", 1.5, 2.5, by="worst"),
+    "cross_entropy": Target("Cross-entropy at vocabulary 50,257", 4, 8),
+    "memory_large": Target(
+        "Normalization, activations, AdamW, reductions, copies at 16 M elements", 0.95, 1.3, by="worst"
+    ),
+    "memory_small": Target("The same at 64 K elements", 0.95, 1.3, by="worst"),
+    "gpt_small": Target("gpt_small", 1.5, 2.0),
+    "gpt_medium": Target("gpt_medium", 1.25, 1.5),
+    "mlp": Target("mlp", 1.3, 1.8),
+    "tiny": Target("tiny from C++", 40, 80),
+    "tiny_python": Target("tiny from Python", 15, 25),
+    "start": Target("Process start to first finished step of gpt_small", 10, 20),
+    "peak_memory": Target("Peak memory of a gpt_medium training process", 1.5, 2.5),
+}
+
+
+def gemm_cases():
+    """A layer y[rows, out] = x[rows, in] W^T is NT forward; NN gives its input's gradient, TN its weight's. TT is no
+    part of a step, but has to hold as well."""
+    layers = [(768, 128, 384), (768, 128, 128), (768, 128, 512), (768, 512, 128), (768, 128, 65)]
+    layers += [(2048, 384, 1152), (2048, 384, 384), (2048, 384, 1536), (2048, 1536, 384), (2048, 384, 65)]
+    layers += [(128, 784, 512), (128, 512, 512), (128, 512, 10)]
+    for rows, inputs, outputs in layers:
+        for form, (m, n, k) in {
+            "NT": (rows, outputs, inputs),
+            "NN": (rows, inputs, outputs),
+            "TN": (outputs, inputs, rows),
+            "TT": (rows, outputs, inputs),
+        }.items():
+            yield Case("gemm", f"{form} {m} x {n} x {k}", f"gemm form={form} m={m} n={n} k={k}")
+
+
+def attention_cases():
+    for batch, heads, context, width in [
+        (12, 4, 64, 32),
+        (8, 6, 128, 64),
+        (8, 6, 256, 64),
+        (4, 6, 512, 64),
+        (2, 6, 1024, 64),
+        (1, 6, 2048, 64),
+    ]:
+        for causal in (1, 0):
+            yield Case(
+                "attention",
+                f"context {context}, {batch} x {heads} heads of {width}{', causal' * causal}",
+                f"attention batch={batch} heads={heads} context={context} width={width} causal={causal} mode=train",
+            )
+
+
+def cross_entropy_cases():
+    for rows in (256, 1024):
+        yield Case("cross_entropy", f"{rows} x 50257", f"cross_entropy rows={rows} classes=50257 mode=train")
+
+
+def memory_cases(group, rows, columns):
+    shape = f"rows={rows} columns={columns}"
+    case = lambda name, text: Case(group, name, text)
+    for kind in ("layer_norm", "gelu", "softmax"):
+        yield case(f"{kind}", f"{kind} {shape} mode=forward")
+        yield case(f"{kind}, forward and backward", f"{kind} {shape} mode=train")
+    yield case("AdamW", f"adamw n={rows * columns} tensors=1")
+    for kind in ("sum", "mean", "amax"):
+        for dim, words in (("all", "of all"), ("0", "over rows"), ("1", "over columns")):
+            yield case(f"{kind} {words}", f"{kind} dim={dim} {shape}")
+    yield case("transpose, copied", f"transpose {shape}")
+    side = int((rows * columns) ** 0.5)
+    yield case("x + x.T", f"add_transposed rows={side} columns={side}")
+    batch = max(1, rows * columns // (256 * 384))
+    context = 256 if batch > 1 else rows * columns // 384
+    yield case("heads apart, copied", f"permute batch={batch} context={context} heads=6 width=64")
+    for other, words in (("same", "y"), ("row", "a row"), ("column", "a column"), ("number", "a number")):
+        yield case(f"x + {words}", f"add with={other} {shape}")
+    yield case("exp", f"exp {shape}")
+    yield case("tanh", f"tanh {shape}")
+
+
+def operations():
+    return [
+        *gemm_cases(),
+        *attention_cases(),
+        *cross_entropy_cases(),
+        *memory_cases("memory_large", 16384, 1024),
+        *memory_cases("memory_small", 256, 256),
+    ]
+
+
+def cost(text):
+    """(FLOP, bytes) that a case cannot do without: each operand read once per pass over it, each result written once.
+    FLOP only of matrix products, which is what their time goes by."""
+    case = Case("", "", text)
+    kind, words = case.kind, case.values
+    v = {name: int(word) for name, word in words.items() if word.isdigit()}
+    size = 8 if words.get("dtype") == "float64" else 4
+    train = words.get("mode") == "train"
+    if kind == "gemm":
+        m, n, k = v["m"], v["n"], v["k"]
+        return 2 * m * n * k, size * (m * k + k * n + m * n)
+    if kind == "attention":
+        elements = v["batch"] * v["heads"] * v["context"] * v["width"]
+        products = 7 if train else 2  # forward q k^T, p v; backward both again as needed: q k^T, dv, dp, dq, dk
+        flop = products * 2 * elements * v["context"] / (2 if v["causal"] else 1)
+        return flop, size * elements * (4 + 8 * train)
+    if kind == "cross_entropy":
+        return 0, size * v["rows"] * v["classes"] * (1 + 2 * train)
+    if kind == "adamw":
+        return 0, size * v["n"] * v["tensors"] * 7  # parameter and two moments read and written, gradient read
+    if kind == "embedding":
+        return 0, size * v["width"] * (2 * v["rows"] + train * (v["rows"] + v["classes"]))
+    if kind == "permute":
+        return 0, size * 2 * prod(v[name] for name in ("batch", "context", "heads", "width"))
+    elements = v["rows"] * v["columns"]
+    passes = {"sum": 1, "mean": 1, "amax": 1}.get(kind, 2) + 3 * train
+    if kind == "add":
+        passes += words["with"] == "same"
+    return 0, size * elements * passes
