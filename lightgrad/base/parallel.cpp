@@ -120,10 +120,8 @@ struct Pool {
   alignas(64) std::atomic<std::uint64_t> state{0};
   void (*run)(void* context, std::int64_t chunk) = nullptr;
   void* context = nullptr;
-  std::int64_t chunks = 0;
+  int shares = 0;
   const Frame* frame = nullptr;
-
-  alignas(64) std::atomic<std::int64_t> next{0};  // the next chunk to hand out
 
   alignas(64) std::atomic<bool> busy{
       false};                    // held by the caller of the job, and for ever after shutdown
@@ -132,8 +130,8 @@ struct Pool {
   std::atomic<bool> sleepers{false};  // perhaps somebody sleeps; cleared by who wakes them
   pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;  // guards sleeping and the error
   pthread_cond_t wake = PTHREAD_COND_INITIALIZER;
-  std::int64_t failed_chunk = 0;
-  std::exception_ptr* error = nullptr;  // lives in the caller's stack
+  std::atomic<std::int64_t> failed_chunk{0};  // the lowest so far; later ones need not run
+  std::exception_ptr* error = nullptr;        // lives in the caller's stack
 
   int workers = 0;
   pthread_t thread[max_threads] = {};
@@ -147,6 +145,15 @@ constexpr std::uint32_t generation_of(std::uint64_t state) {
 constexpr int helpers_of(std::uint64_t state) { return static_cast<int>(state >> 16 & 0xffff); }
 
 constinit Pool pool;
+
+// Each thread begins with chunks of its own, the same ones in every call that has as many: what it
+// touched there in the last operation is still in its cache. Then it helps the others with theirs.
+struct alignas(64) Share {
+  std::atomic<std::int64_t> next{0};
+  std::int64_t end = 0;
+};
+constinit Share share[max_threads];
+
 thread_local bool inside_parallel = false;
 
 class Lock {
@@ -157,25 +164,30 @@ class Lock {
   Lock& operator=(const Lock&) = delete;
 };
 
-// Of several exceptions the one of the lowest chunk is kept: chunks are handed out in rising order
-// and each runs to its end, so it is the one that a single thread would have met.
+// Of several exceptions the one of the lowest chunk is kept, and every chunk below it is run: it is
+// the one that a single thread would have met.
 void keep_error(std::int64_t chunk) {
-  pool.next.store(pool.chunks, std::memory_order_relaxed);
   const Lock lock;
-  if (*pool.error && pool.failed_chunk < chunk) return;
-  pool.failed_chunk = chunk;
+  if (pool.failed_chunk.load(std::memory_order_relaxed) < chunk) return;
+  pool.failed_chunk.store(chunk, std::memory_order_relaxed);
   *pool.error = std::current_exception();
 }
 
-void work() {
+void work(int own) {
   const auto run = pool.run;
   void* const context = pool.context;
-  const std::int64_t chunks = pool.chunks;
-  for (std::int64_t chunk; (chunk = pool.next.fetch_add(1, std::memory_order_relaxed)) < chunks;) {
-    try {
-      run(context, chunk);
-    } catch (...) {
-      keep_error(chunk);
+  const int shares = pool.shares;
+  for (int k = 0, at = own; k < shares; ++k, at = at + 1 < shares ? at + 1 : 0) {
+    std::atomic<std::int64_t>& next = share[at].next;
+    const std::int64_t end = share[at].end;
+    while (next.load(std::memory_order_relaxed) < end) {
+      const std::int64_t chunk = next.fetch_add(1, std::memory_order_relaxed);
+      if (chunk >= end || chunk > pool.failed_chunk.load(std::memory_order_relaxed)) break;
+      try {
+        run(context, chunk);
+      } catch (...) {
+        keep_error(chunk);
+      }
     }
   }
 }
@@ -217,7 +229,7 @@ void* worker(void* argument) {
       state = pool.state.fetch_add(1, std::memory_order_acquire);
       if ((state & open_bit) && index < helpers_of(state)) {
         current_frame = pool.frame;
-        work();
+        work(index + 1);
         current_frame = nullptr;
       }
       pool.state.fetch_sub(1, std::memory_order_release);
@@ -301,10 +313,14 @@ void detail::run_chunks(std::int64_t chunks, void (*run)(void* context, std::int
   std::exception_ptr error;
   pool.run = run;
   pool.context = context;
-  pool.chunks = chunks;
+  pool.shares = threads;
+  for (int i = 0; i < threads; ++i) {
+    share[i].next.store(chunks * i / threads, std::memory_order_relaxed);
+    share[i].end = chunks * (i + 1) / threads;
+  }
+  pool.failed_chunk.store(chunks, std::memory_order_relaxed);
   pool.frame = current_frame;
   pool.error = &error;
-  pool.next.store(0, std::memory_order_relaxed);
   const std::uint64_t generation =
       generation_of(pool.state.load(std::memory_order_relaxed)) + std::uint64_t{1};
   const std::uint64_t closed = generation << 32 | static_cast<std::uint64_t>(threads - 1) << 16;
@@ -312,7 +328,7 @@ void detail::run_chunks(std::int64_t chunks, void (*run)(void* context, std::int
   if (pool.sleepers.load(std::memory_order_seq_cst)) wake_all();
 
   inside_parallel = true;
-  work();
+  work(0);
   inside_parallel = false;
 
   set_upper(closed);

@@ -17,8 +17,8 @@ namespace detail {
 void run_chunks(std::int64_t chunks, void (*run)(void* context, std::int64_t chunk), void* context);
 }
 
-// f(chunk) for each chunk in [0, chunks), in any order, on any thread. The first exception is
-// rethrown here.
+// f(chunk) for each chunk in [0, chunks), in any order, on any thread. Of several exceptions, that
+// of the lowest chunk is rethrown here.
 template <class F> void parallel_chunks(std::int64_t chunks, F&& f) {
   if (chunks <= 0) return;
   if (chunks == 1) {
