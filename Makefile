@@ -2,7 +2,7 @@
 # machine with make, git and python3. Everything made lies in build/ and .venv/.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: train test check format tidy bench docs sanitize setup configure build stage python clean help
+.PHONY: train test check format tidy bench report docs sanitize setup configure build stage python benchmarks clean help
 
 PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PATH
@@ -43,10 +43,14 @@ format: setup-check  ## clang-format and ruff over everything
 tidy: build setup-check  ## clang-tidy (slow)
 	@git ls-files -co --exclude-standard 'lightgrad/*.cpp' | xargs -P $(JOBS) -n 1 clang-tidy -p build --quiet
 
-bench: build python  ## the benchmarks; those against PyTorch need it in .venv
-	cmake --preset release -DLIGHTGRAD_BUILD_BENCHMARKS=ON $(QUIET)
-	cmake --build --preset release
+bench: benchmarks  ## training steps beside PyTorch, which needs to be in .venv (make report: everything)
 	$(PYTHON) benchmarks/run.py
+
+# REPORT_FROM=docs/report.json writes the pages again from numbers that are there; QUICK=1 takes about 3 minutes.
+report:  ## measures everything beside its peers: docs/report.json, docs/report.pdf, README's section
+	@tools/setup.sh report
+	@[ -n "$(REPORT_FROM)" ] || $(MAKE) --no-print-directory benchmarks
+	$(PYTHON) benchmarks/report.py $(if $(QUICK),--quick) $(if $(REPORT_FROM),--from $(REPORT_FROM))
 
 docs: build python  ## pictures and generated pages
 	@tools/setup.sh docs
@@ -77,6 +81,10 @@ stage: build
 python: stage
 	CMAKE_ARGS="-DLIGHTGRAD_USE_INSTALLED=ON -DCMAKE_PREFIX_PATH=$(STAGE)" \
 	  $(PYTHON) -m pip install --quiet --no-build-isolation --no-deps --force-reinstall .
+
+benchmarks: build python
+	@cmake --preset release -DLIGHTGRAD_BUILD_BENCHMARKS=ON $(QUIET)
+	@cmake --build --preset release
 
 clean:  ## remove build/ (.venv stays)
 	rm -rf build

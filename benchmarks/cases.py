@@ -4,7 +4,6 @@ A case is a line of words that ops.cpp, steps.cpp and their peers understand, `g
 """
 
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 
 WORKLOADS = dict(
@@ -47,20 +46,18 @@ class Target:
 
 
 TARGETS = {
-    "gemm": Target("Matrix products of the steps, all four transpositions", 1.0, 1.1, 0.85, 0.95),
-    "attention": Target("Attention, forward and backward, context 64 to 2048", 1.5, 2.5, by="worst"),
-    "cross_entropy": Target("Cross-entropy at vocabulary 50,257", 4, 8),
-    "memory_large": Target(
-        "Normalization, activations, AdamW, reductions, copies at 16 M elements", 0.95, 1.3, by="worst"
-    ),
-    "memory_small": Target("The same at 64 K elements", 0.95, 1.3, by="worst"),
+    "gemm": Target("Matrix products of the steps", 1.0, 1.1, 0.85, 0.95),
+    "attention": Target("Attention, forward and backward", 1.5, 2.5, by="worst"),
+    "cross_entropy": Target("Cross-entropy, 50,257 classes", 4, 8),
+    "memory_large": Target("What memory limits, 16 M elements", 0.95, 1.3, by="worst"),
+    "memory_small": Target("What memory limits, 64 K elements", 0.95, 1.3, by="worst"),
     "gpt_small": Target("gpt_small", 1.5, 2.0),
     "gpt_medium": Target("gpt_medium", 1.25, 1.5),
     "mlp": Target("mlp", 1.3, 1.8),
     "tiny": Target("tiny from C++", 40, 80),
     "tiny_python": Target("tiny from Python", 15, 25),
-    "start": Target("Process start to first finished step of gpt_small", 10, 20),
-    "peak_memory": Target("Peak memory of a gpt_medium training process", 1.5, 2.5),
+    "start": Target("Start to first step of gpt_small, Python", 10, 20),
+    "peak_memory": Target("Peak memory of training gpt_medium, Python", 1.5, 2.5),
 }
 
 
@@ -124,6 +121,23 @@ def memory_cases(group, rows, columns):
     yield case("tanh", f"tanh {shape}")
 
 
+# One size of a small GPT grows at a time, the others stand still.
+BASE = {"context": 128, "width": 256, "heads": 8, "batch": 8, "vocabulary": 65, "layers": 2}
+SWEEPS = {
+    "width": (64, 128, 256, 512, 1024),
+    "context": (32, 64, 128, 256, 512, 1024),
+    "batch": (1, 2, 4, 8, 16, 32, 64),
+    "vocabulary": (65, 512, 4096, 50257),
+}
+
+
+def sweep_case(what, size):
+    sizes = BASE | {what: size}
+    if what == "width":
+        sizes["heads"] = size // 32
+    return "gpt " + " ".join(f"{name}={value}" for name, value in sizes.items())
+
+
 def operations():
     return [
         *gemm_cases(),
@@ -132,34 +146,3 @@ def operations():
         *memory_cases("memory_large", 16384, 1024),
         *memory_cases("memory_small", 256, 256),
     ]
-
-
-def cost(text):
-    """(FLOP, bytes) that a case cannot do without: each operand read once per pass over it, each result written once.
-    FLOP only of matrix products, which is what their time goes by."""
-    case = Case("", "", text)
-    kind, words = case.kind, case.values
-    v = {name: int(word) for name, word in words.items() if word.isdigit()}
-    size = 8 if words.get("dtype") == "float64" else 4
-    train = words.get("mode") == "train"
-    if kind == "gemm":
-        m, n, k = v["m"], v["n"], v["k"]
-        return 2 * m * n * k, size * (m * k + k * n + m * n)
-    if kind == "attention":
-        elements = v["batch"] * v["heads"] * v["context"] * v["width"]
-        products = 7 if train else 2  # forward q k^T, p v; backward both again as needed: q k^T, dv, dp, dq, dk
-        flop = products * 2 * elements * v["context"] / (2 if v["causal"] else 1)
-        return flop, size * elements * (4 + 8 * train)
-    if kind == "cross_entropy":
-        return 0, size * v["rows"] * v["classes"] * (1 + 2 * train)
-    if kind == "adamw":
-        return 0, size * v["n"] * v["tensors"] * 7  # parameter and two moments read and written, gradient read
-    if kind == "embedding":
-        return 0, size * v["width"] * (2 * v["rows"] + train * (v["rows"] + v["classes"]))
-    if kind == "permute":
-        return 0, size * 2 * prod(v[name] for name in ("batch", "context", "heads", "width"))
-    elements = v["rows"] * v["columns"]
-    passes = {"sum": 1, "mean": 1, "amax": 1}.get(kind, 2) + 3 * train
-    if kind == "add":
-        passes += words["with"] == "same"
-    return 0, size * elements * passes

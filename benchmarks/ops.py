@@ -7,13 +7,14 @@ A filter is a part of a group's or a case's name: `ops.py gemm`, `ops.py "layer_
 import argparse
 import sys
 
-from cases import cost, operations
+from cases import operations
+from costs import cost
 from turns import BUILT, HERE, Peer, has, in_turns, ratio, summary
 
 PEERS = ["torch", "torch.best", "torch.compile.best"]
 
 
-def peers_of(threads, compiled):
+def operation_peers(threads, compiled):
     peers = [Peer("lightgrad", [BUILT / "ops"], threads)]
     if has("torch"):
         script = [sys.executable, HERE / "torch_ops.py"]
@@ -31,7 +32,7 @@ def main():
     p.add_argument("--compile", action="store_true", help="torch.compile as well")
     p.add_argument("filters", nargs="*", metavar="FILTER")
     a = p.parse_args()
-    peers = peers_of(a.threads, a.compile)
+    peers = operation_peers(a.threads, a.compile)
     group = None
     for case in operations():
         if a.filters and not any(f in text for f in a.filters for text in (case.group, case.name, case.text)):

@@ -1,6 +1,7 @@
 """Programs that measure in turns: A B A B, each in a process of its own, and the others stopped meanwhile, so that
 nobody's threads spin beside the one that is measured and a drifting clock hits all of them."""
 
+import ctypes
 import json
 import os
 import signal
@@ -12,6 +13,12 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 BUILT = HERE.parent / "build" / "benchmarks"
+
+
+def die_with_parent():
+    """In the child: a stopped process would outlive a measurement that was broken off."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 class Peer:
@@ -34,6 +41,7 @@ class Peer:
             stderr=subprocess.PIPE if not os.environ.get("BENCH_STDERR") else None,
             text=True,
             env=environment,
+            preexec_fn=die_with_parent,
         )
 
     def ask(self, case, seconds):
@@ -104,7 +112,7 @@ def summary(answers):
 
 
 def ratio(systems, ours, theirs):
-    """The best of `theirs` over `ours`, by the round: {median, low, high, by_min, peer}; None when one is missing."""
+    """The best of `theirs` over `ours`, by the round: {median, low, high, by_min, peer, pairs}, or None."""
     there = [name for name in theirs if name in systems and "error" not in systems[name]]
     if ours not in systems or "error" in systems[ours] or not there:
         return None
@@ -117,22 +125,23 @@ def ratio(systems, ours, theirs):
         "high": round(max(pairs), 4),
         "by_min": round(fastest / systems[ours]["min"], 4),
         "peer": best,
+        "pairs": pairs,
     }
 
 
 class Progress:
     """A bar on the terminal, or a line now and then where there is none."""
 
-    def __init__(self, total):
-        self.total, self.done, self.start, self.said = total, 0, time.monotonic(), 0.0
+    def __init__(self, total, title=""):
+        self.title, self.total, self.done, self.start, self.said = title, total, 0, time.monotonic(), 0.0
         self.bar = sys.stderr.isatty()
 
-    def step(self, what):
+    def step(self, what=""):
         self.done += 1
         passed = time.monotonic() - self.start
         left = passed / self.done * (self.total - self.done)
         share = self.done / self.total
-        text = f"{100 * share:3.0f}% {passed / 60:4.1f} min, {left / 60:4.1f} left  {what[:50]:<50}"
+        text = f"{100 * share:3.0f}% {passed / 60:4.1f} min, {left / 60:4.1f} left  {f'{self.title} {what}'[:60]:<60}"
         if self.bar:
             full = int(30 * share)
             print(f"\r[{'#' * full}{'.' * (30 - full)}] {text}", end="", file=sys.stderr, flush=True)

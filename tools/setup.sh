@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Brings what building needs: packages of the system (apt, as root or by sudo) and a virtual environment in .venv.
-# Usage: tools/setup.sh [check|docs]. Says nothing and costs nothing when everything is there.
+# Usage: tools/setup.sh [check|docs|report]. Says nothing and costs nothing when everything is there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -9,6 +9,7 @@ case "${1:-build}" in
                    pkg-config python3-dev python3-venv) ;;
   check) packages=(clang-format clang-tidy python3-venv) ;;
   docs) packages=(graphviz) ;;
+  report) packages=() ;;
   *) echo "setup: unknown group '$1'" >&2; exit 2 ;;
 esac
 
@@ -32,14 +33,18 @@ if [ ${#missing[@]} -gt 0 ]; then
   fi
 fi
 
-# The virtual environment. The stamp is the requirements file that it was made from.
+# The virtual environment. A stamp is the requirements file that it was made from.
 [ "${1:-build}" != docs ] || exit 0
 if [ ! -x .venv/bin/python ] || ! .venv/bin/python -c '' 2>/dev/null; then
   rm -rf .venv
   python3 -m venv .venv
 fi
-if ! cmp -s requirements-dev.txt .venv/requirements.stamp; then
-  echo "setup: pip install -r requirements-dev.txt"
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
-  cp requirements-dev.txt .venv/requirements.stamp
-fi
+install() {  # FILE STAMP
+  if ! cmp -s "$1" ".venv/$2"; then
+    echo "setup: pip install -r $1"
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$1"
+    cp "$1" ".venv/$2"
+  fi
+}
+install requirements-dev.txt requirements.stamp
+[ "${1:-build}" != report ] || install requirements-report.txt requirements-report.stamp
