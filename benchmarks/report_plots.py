@@ -216,8 +216,8 @@ def shares(ax, data, groups):
     ax.set_title("Share of the limit, a dot per case")
 
 
-def sweep(top, bottom, rows, what):
-    """Time and FLOP/s over one growing size, and the ratio under it."""
+def sweep(top, bottom, rows, what, p):
+    """Time over one growing size, and the ratio under it."""
     rows = [row for row in rows if row["what"] == what]
     sizes = [row["size"] for row in rows]
     for name in ("torch.best", "lightgrad"):
@@ -227,6 +227,9 @@ def sweep(top, bottom, rows, what):
         if there:
             color = OURS if name == "lightgrad" else THEIRS
             top.plot(*zip(*there, strict=True), "o-", color=color, markersize=4, label=NAMES[name])
+    if p:
+        limits = [1e3 * row["flop"] / p["flops"] for row in rows]
+        top.plot(sizes, limits, color=INK, linewidth=1, linestyle=(0, (4, 3)))
     for ax in (top, bottom):
         ax.set_xscale("log")
         ax.set_xlim(min(sizes) / 1.35, max(sizes) * 1.35)
@@ -243,7 +246,7 @@ def sweep(top, bottom, rows, what):
         bottom.plot(sizes, [r["median"] for r in values], "o-", color=OURS, markersize=4)
     bottom.axhline(1, color=INK, linewidth=1)
     bottom.set_ylim(0, max([2, *(1.1 * r["high"] for _, r in found)]))
-    bottom.tick_params(axis="x", rotation=45 if len(rows) > 5 else 0)
+    bottom.tick_params(axis="x", labelsize=7)
     bottom.set_xlabel(what)
     top.set_title(what)
 
