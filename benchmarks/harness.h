@@ -3,6 +3,7 @@
 // harness.py is the same program for peers that are driven from Python.
 //   PROGRAM [--threads N] [--seconds S] CASE ...     measures the cases
 //   PROGRAM [--threads N] --once CASE                runs it once, says so and ends
+//   PROGRAM --simd AVX2 ...                          without what is newer (SSE4, ...)
 //   PROGRAM [--threads N]                            reads `SECONDS CASE` lines until the input
 //   ends
 #pragma once
@@ -18,6 +19,7 @@
 #include <string>
 #include <vector>
 
+#include "hwy/targets.h"
 #include "lightgrad/base/error.h"
 #include "lightgrad/base/parallel.h"
 
@@ -90,22 +92,41 @@ struct Times {
   }
 };
 
+// Kernels choose among the SIMD targets as if the machine had no other than this one.
+inline void use_simd(const std::string& name) {
+  for (std::int64_t rest = hwy::SupportedTargets() & HWY_TARGETS; rest != 0; rest &= rest - 1) {
+    const std::int64_t target = rest & -rest;
+    if (name != hwy::TargetName(target)) continue;
+    hwy::SetSupportedTargetsForTest(target);
+    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+    return;
+  }
+  lg::fail(lg::ErrorKind::value, "--simd", "this machine or build has no ", name);
+}
+
 // `make` builds what a case says. A case that is asked for again is not built again: its memory is
 // warm, as it is in training.
 inline int serve(int argc, char** argv, const std::function<Run(const Case&)>& make) {
   double seconds = 0.2;
   bool once = false;
   std::vector<std::string> cases;
-  for (int i = 1; i < argc; ++i) {
-    const std::string word = argv[i];
-    if (word == "--threads" && i + 1 < argc)
-      lg::set_num_threads(std::stoi(argv[++i]));
-    else if (word == "--seconds" && i + 1 < argc)
-      seconds = std::stod(argv[++i]);
-    else if (word == "--once")
-      once = true;
-    else
-      cases.push_back(word);
+  try {
+    for (int i = 1; i < argc; ++i) {
+      const std::string word = argv[i];
+      if (word == "--threads" && i + 1 < argc)
+        lg::set_num_threads(std::stoi(argv[++i]));
+      else if (word == "--seconds" && i + 1 < argc)
+        seconds = std::stod(argv[++i]);
+      else if (word == "--simd" && i + 1 < argc)
+        use_simd(argv[++i]);
+      else if (word == "--once")
+        once = true;
+      else
+        cases.push_back(word);
+    }
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "%s\n", e.what());
+    return 2;
   }
   std::string built;
   Run run;

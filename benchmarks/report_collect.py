@@ -63,7 +63,7 @@ def steps(threads, how):
         flop, _ = cost(WORKLOADS[name])
         return {"name": name, "case": WORKLOADS[name], "flop": flop, "systems": systems}
 
-    peers = step_peers(threads, torch_ways(how), jax=True)
+    peers = step_peers(threads, torch_ways(how), jax=True, simd=["AVX2", "SSE4"])
     return {"steps": asked_of(peers, list(WORKLOADS.items()), how, "steps", row)}
 
 

@@ -23,7 +23,7 @@ from report_plots import (
     sweep,
     targets,
 )
-from report_table import TORCH, how_fast, of_group, peak
+from report_table import TORCH, how_fast, of_group, peak, slower_with
 from turns import ratio
 
 WIDTH, HEIGHT = 11.69, 8.27
@@ -146,10 +146,14 @@ def summary(report):
 
 def steps_page(report):
     data = report.data
+    older = ""
+    for target in ("AVX2", "SSE4"):
+        times = ", ".join(f"{name} {slower:.2f}" for name, slower in slower_with(data, target).items())
+        older += f"Times as long with {target} alone: {times}. " * bool(times)
     figure = report.page(
         "Training steps",
         "Forward, backward and the optimizer's update, float32; the bar is the median, the black line runs from the"
-        " least to the largest round.",
+        f" least to the largest round.\n{older}",
     )
     axes = figure.subplots(2, 2, gridspec_kw=FOUR)
     p = peak(data)

@@ -13,6 +13,8 @@ INK, GREY, PALE, BAD = "#22272e", "#7d8590", "#d9dee4", "#c0392b"
 COLORS = {
     "lightgrad": "#1f5fa8",
     "lightgrad.python": "#7fb0e0",
+    "lightgrad.avx2": "#a9b8c9",
+    "lightgrad.sse4": "#cfd8e2",
     "torch": "#e07b39",
     "torch.best": "#f0b27a",
     "torch.compile.best": "#a04000",
@@ -84,6 +86,7 @@ def bars(ax, title, systems, unit, scale=1.0, log=False):
         ax.set_xscale("log")
         ax.set_xlim(least / 3, most * 8)
         plain_log(ax.xaxis)
+        ax.xaxis.set_major_locator(LogLocator(base=10))
     else:
         ax.set_xlim(0, most * 1.3)
     ax.grid(axis="x")

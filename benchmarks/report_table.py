@@ -10,6 +10,8 @@ TORCH = ["torch", "torch.best", "torch.compile.best"]
 NAMES = {
     "lightgrad": "LightGrad",
     "lightgrad.python": "LightGrad, Python",
+    "lightgrad.avx2": "LightGrad, AVX2",
+    "lightgrad.sse4": "LightGrad, SSE4",
     "torch": "PyTorch",
     "torch.best": "PyTorch, fused",
     "torch.compile.best": "PyTorch, compiled",
@@ -88,6 +90,16 @@ def how_fast(data):
         one("start", whole["start"], "lightgrad.python", ["torch", "torch.best"], "s")
         one("peak_memory", whole["peak_memory"], "lightgrad.python", ["torch", "torch.best"], "MB")
     return lines
+
+
+def slower_with(data, target):
+    """{workload: how many times the time it takes with an older SIMD target}"""
+    found = {}
+    for row in data.get("steps", []):
+        r = ratio(row["systems"], "lightgrad", [f"lightgrad.{target.lower()}"])
+        if r:
+            found[row["name"]] = r["median"]
+    return found
 
 
 def peak(data, threads=None):

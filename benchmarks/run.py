@@ -14,11 +14,13 @@ from turns import BUILT, HERE, Peer, has, in_turns, ratio, summary
 TORCH = {"torch": [], "torch.best": ["--best"], "torch.compile.best": ["--compile", "--best"]}
 
 
-def step_peers(threads, torch=TORCH, jax=False):
+def step_peers(threads, torch=TORCH, jax=False, simd=()):
+    """simd: LightGrad's targets to measure as well, "AVX2" and older ones."""
     peers = [
         Peer("lightgrad", [BUILT / "steps"], threads),
         Peer("lightgrad.python", [sys.executable, HERE / "steps.py"], threads),
     ]
+    peers += [Peer(f"lightgrad.{target.lower()}", [BUILT / "steps", "--simd", target], threads) for target in simd]
     if has("torch"):
         peers += [Peer(name, [sys.executable, HERE / "torch_steps.py", *TORCH[name]], threads) for name in torch]
     if jax and has("jax"):

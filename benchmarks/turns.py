@@ -8,6 +8,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -28,17 +29,18 @@ class Peer:
         self.name = name
         self.command = [*map(str, command), "--threads", str(threads)]
         self.threads = threads
-        self.process = None
+        self.process = self.errors = None
 
     def start(self):
         environment = dict(os.environ, OMP_NUM_THREADS=str(self.threads), LIGHTGRAD_NUM_THREADS=str(self.threads))
         # Compiling in the process itself: helpers would run on beside the one that is measured.
         environment.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  close() closes it
         self.process = subprocess.Popen(
             self.command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE if not os.environ.get("BENCH_STDERR") else None,
+            stderr=self.errors,  # a file: nobody reads a pipe until it is full
             text=True,
             env=environment,
             preexec_fn=die_with_parent,
@@ -56,9 +58,11 @@ class Peer:
         except BrokenPipeError:
             line = ""
         if not line:
-            error = self.process.stderr.read() if self.process.stderr else ""
+            self.process.wait()
+            self.errors.seek(0)
+            words = self.errors.read().strip().splitlines() or ["without a word"]
             self.close()
-            return {"error": f"{self.name} ended: {error.strip().splitlines()[-1:] or ['without a word']}"}
+            return {"error": f"{self.name} ended: {words[-1]}"}
         self.process.send_signal(signal.SIGSTOP)
         return json.loads(line)
 
@@ -71,6 +75,7 @@ class Peer:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.communicate()
+        self.errors.close()
         self.process = None
 
 
