@@ -15,4 +15,5 @@
 #include "lightgrad/ops/indexing.h"
 #include "lightgrad/ops/ops.h"
 #include "lightgrad/optim/optim.h"
+#include "lightgrad/profile/profile.h"
 #include "lightgrad/tensor/tensor.h"

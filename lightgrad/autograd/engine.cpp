@@ -92,6 +92,15 @@ void run_hooks(Node& n) {
   }
 }
 
+void run_backward(Node& n, Tensor g, std::span<Tensor> out) {
+  if (!watch::on(watch::profile)) [[likely]]
+    return n.backward(std::move(g), out);
+  static const std::string nowhere;
+  watch::Work work(n.name(), watch::Phase::backward, n.module_path ? n.module_path.get() : &nowhere);
+  work.set_shape(n.output_shape());
+  n.backward(std::move(g), out);
+}
+
 void visit_node(Node* n, const Run& run, Workspace& w) {
   bool execute = true;
   if (run.captures) {
@@ -130,7 +139,7 @@ void visit_node(Node* n, const Run& run, Workspace& w) {
            " was freed by an earlier backward; keep it with "
            "retain_graph=true, or compute the forward pass again");
     }
-    if (n->has_gradient() || g.defined()) n->backward(std::move(g), out);
+    if (n->has_gradient() || g.defined()) run_backward(*n, std::move(g), out);
   }
   if (!run.retain && !run.create && n->n_edges > 0) {
     n->release_saved();
@@ -142,7 +151,7 @@ void visit_node(Node* n, const Run& run, Workspace& w) {
       out[i] = {};
       continue;
     }
-    if (autograd::anomaly_mode && out[i].defined())
+    if (autograd::detects_anomaly() && out[i].defined())
       autograd::check_finite(out[i], n->name(), "backward made a gradient with");
     if (out[i].defined()) {
       m->g = m->g.defined() ? autograd::accumulate(std::move(m->g), out[i]) : std::move(out[i]);
@@ -315,8 +324,6 @@ void set_history(const Tensor& y, Ref<Node> node) {
       nullptr;  // it no longer speaks of this tensor, whose retained gradient is now the new node's
   if (old->n_edges > 0) y.retain_grad();
 }
-
-void set_detect_anomaly(bool on) { anomaly_mode = on; }
 
 void check_finite(const Tensor& t, std::string_view operation, std::string_view what,
                   bool infinity_allowed) {

@@ -115,7 +115,7 @@ std::vector<Tensor> record_function(std::string name, const std::vector<Tensor>&
   }
   node->n_edges = static_cast<int>(node->edge.size());
   node->edges = node->edge.data();
-  if (keep_module_paths && current_frame)
+  if (keeps_module_paths() && current_frame)
     node->module_path = std::make_unique<std::string>(where());
   for (Tensor& y : outputs) {
     node->out_shapes.push_back(y.shape());

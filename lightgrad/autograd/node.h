@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "lightgrad/base/watch.h"
 #include "lightgrad/tensor/tensor.h"
 
 namespace lg {
@@ -26,7 +27,7 @@ struct Node {
   bool released = false;   // its saved tensors are gone
   TensorImpl* tensor = nullptr;  // weak: the leaf, or the tensor whose grad is to be kept
   std::unique_ptr<std::vector<GradientHook>> hooks;
-  std::unique_ptr<std::string> module_path;  // kept only while the graph is being drawn or watched
+  std::unique_ptr<std::string> module_path;  // kept only while it will be drawn or profiled
 
   // Scratch of the backward pass that is visiting it.
   std::uint64_t pass = 0;
@@ -81,14 +82,14 @@ class GradMode {
   bool before_;
 };
 
-// Whether nodes note the module path they were made under (pictures and anomaly reports ask for
-// it).
+// Whether nodes note the module path they were made under (pictures and profiles ask for it).
 inline std::atomic<bool> keep_module_paths{false};
+inline bool keeps_module_paths() { return keep_module_paths || watch::on(watch::profile); }
 
 // Anomaly mode: the first operation, forward or backward, that makes a non-finite number is named
 // by an error.
-inline std::atomic<bool> anomaly_mode{false};
-void set_detect_anomaly(bool on);
+inline void set_detect_anomaly(bool on) { watch::set(watch::anomaly, on); }
+inline bool detects_anomaly() { return watch::on(watch::anomaly); }
 // Throws RuntimeError "<operation>: <what> nan at index [1, 2] ..." when t has a NaN or (unless
 // allowed) an infinity.
 void check_finite(const Tensor& t, std::string_view operation, std::string_view what,

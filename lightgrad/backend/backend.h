@@ -14,6 +14,7 @@
 #include "lightgrad/kernels/index.h"
 #include "lightgrad/kernels/layer_norm.h"
 #include "lightgrad/kernels/optimizer.h"
+#include "lightgrad/kernels/peak.h"
 #include "lightgrad/kernels/pointwise.h"
 #include "lightgrad/kernels/reduce.h"
 #include "lightgrad/kernels/scan.h"
@@ -42,7 +43,8 @@ namespace lg {
 #define LG_PLAIN_KERNELS(ENTRY) \
   ENTRY(copy) ENTRY(fill) ENTRY(pointwise) ENTRY(pointwise_plain) ENTRY(pointwise_rows) \
   ENTRY(reduce_any) ENTRY(reduce_all) ENTRY(gather) ENTRY(scatter) ENTRY(index_select) \
-  ENTRY(check_indices) ENTRY(wrap_negative) ENTRY(count_nonzero) ENTRY(nonzero)
+  ENTRY(check_indices) ENTRY(wrap_negative) ENTRY(count_nonzero) ENTRY(nonzero) \
+  ENTRY(peak_fma) ENTRY(peak_read) ENTRY(peak_update) ENTRY(simd_target)
 // clang-format on
 
 #define ENTRY(kernel) std::add_pointer_t<decltype(kernels::kernel<T>)> kernel;

@@ -217,6 +217,12 @@ LIGHTGRAD_UNCHECKED MemoryStats memory_stats() {
 
 void reset_peak_memory() { totals.peak.store(memory_stats().current, std::memory_order_relaxed); }
 
+void raise_peak_memory(std::int64_t at_least) {
+  auto peak = totals.peak.load(std::memory_order_relaxed);
+  while (peak < at_least &&
+         !totals.peak.compare_exchange_weak(peak, at_least, std::memory_order_relaxed)) {}
+}
+
 void trim_memory() {
   release_while([] { return true; });
   trim_tiny();

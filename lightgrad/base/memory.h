@@ -22,6 +22,8 @@ struct MemoryStats {
 };
 MemoryStats memory_stats();
 void reset_peak_memory();
+// As if `current` had been this high once: what a measurement with reset_peak_memory puts back.
+void raise_peak_memory(std::int64_t at_least);
 // Gives every cached block back to the operating system.
 void trim_memory();
 

@@ -58,6 +58,7 @@ double clip_grad_norm_(const std::vector<Tensor>& parameters, double max_norm, d
   if (!(max_norm >= 0))
     fail(ErrorKind::value, "clip_grad_norm_", "max_norm is ", max_norm,
          ", expected a number from 0 up");
+  const watch::Work work("clip_grad_norm_", watch::Phase::step);
   const double norm = grad_norm(parameters, norm_type);
   if (error_if_nonfinite && !std::isfinite(norm)) {
     fail(ErrorKind::runtime, "clip_grad_norm_", "the norm of the gradients is ", norm,

@@ -17,6 +17,9 @@ struct BatchedMatmul : Heavy<2> {
   static constexpr OpInfo info{.name = "bmm",
                                .math = "x y, matrices over broadcast leading dimensions"};
   static constexpr bool widens_half = true;
+  static Cost cost(Metas in, const Meta& out) {
+    return {2 * out.numel() * static_cast<double>(in[0].shape.back()), moved(in, out)};
+  }
   Tensor forward(const Tensor& x, const Tensor& y) const;
   template <class T> static T vjp_x(T g, T x, T y, T) {
     return sum_to(bmm(g, transpose(y, -2, -1)), x.shape());
@@ -38,6 +41,10 @@ struct Linear : Heavy<3> {
       .name = "linear", .math = "x weight^T + bias", .args = {"x", "weight", "bias"}};
   static constexpr unsigned optional = 0b100;
   static constexpr bool widens_half = true;
+  static Cost cost(Metas in, const Meta& out) {
+    const double bias = in[2].numel() > 0 ? out.numel() : 0;
+    return {2 * out.numel() * static_cast<double>(in[0].shape.back()) + bias, moved(in, out)};
+  }
   Tensor forward(const Tensor& x, const Tensor& weight, const Tensor& bias) const;
   template <class T> static T vjp_x(T g, T, T weight, T, T) { return matmul(g, weight); }
   template <class T> static T vjp_y(T g, T x, T, T, T) {

@@ -26,6 +26,12 @@ struct SoftmaxRows : Heavy<1> {
   static constexpr OpInfo info{.name = "softmax_rows", .math = "softmax along the last dimension"};
   static constexpr bool widens_half = true;
   static constexpr unsigned gradients = 1, keeps = 0b11;
+  static Cost cost(Metas in, const Meta& out) {  // largest; difference, e^, sum; quotient
+    return {5 * in[0].numel(), moved(in, out)};
+  }
+  static Cost backward_cost(Metas in, const Meta&, double moved) {  // y (g - sum(g y))
+    return {4 * in[0].numel(), moved};
+  }
   Tensor forward(const Tensor& x) const;
   void backward(const Tensor& g, const Tensor* in, const Tensor& y, Wanted, Gradients out) const;
   static Tensor composite(const Tensor& x);
@@ -36,6 +42,12 @@ struct LogSoftmaxRows : Heavy<1> {
                                .math = "ln of softmax along the last dimension"};
   static constexpr bool widens_half = true;
   static constexpr unsigned gradients = 1, keeps = 0b11;
+  static Cost cost(Metas in, const Meta& out) {  // largest; difference, e^, sum; difference
+    return {5 * in[0].numel(), moved(in, out)};
+  }
+  static Cost backward_cost(Metas in, const Meta&, double moved) {  // g - e^y sum(g)
+    return {4 * in[0].numel(), moved};
+  }
   Tensor forward(const Tensor& x) const;
   void backward(const Tensor& g, const Tensor* in, const Tensor& y, Wanted, Gradients out) const;
   static Tensor composite(const Tensor& x);
@@ -65,6 +77,7 @@ struct DropoutMask : Heavy<1> {
       std::tuple(required(&DropoutMask::p, "p"), required(&DropoutMask::seed, "seed"),
                  required(&DropoutMask::offset, "offset"));
   static constexpr bool widens_half = true;
+  static Cost cost(Metas in, const Meta& out) { return {in[0].numel(), moved(in, out)}; }
   Tensor forward(const Tensor& x) const;
   template <class T> T vjp(T g, T, T) const { return dropout_stream(g, p, seed, offset); }
 };
@@ -93,6 +106,16 @@ struct LayerNorm : Heavy<3> {
       required(&LayerNorm::normalized_shape, "normalized_shape"), attr(&LayerNorm::eps, "eps"));
   static constexpr bool widens_half = true;
   static constexpr unsigned optional = 0b110, gradients = 0b111, keeps = 0b0111;
+  // Mean; difference, square, sum; difference, times rstd; times weight, plus bias.
+  static Cost cost(Metas in, const Meta& out) {
+    const double affine = (in[1].numel() > 0) + (in[2].numel() > 0);
+    return {(6 + affine) * in[0].numel(), moved(in, out)};
+  }
+  // x^ = (x - mean) rstd; w g; sums of w g and w g x^; rstd (w g - sum - x^ sum); sums of g x^ and g.
+  static Cost backward_cost(Metas in, const Meta&, double moved) {
+    const double affine = 3 * (in[1].numel() > 0) + (in[2].numel() > 0);
+    return {(9 + affine) * in[0].numel(), moved};
+  }
   Tensor forward(const Tensor& x, const Tensor& weight, const Tensor& bias);
   void backward(const Tensor& g, const Tensor* in, const Tensor& y, Wanted, Gradients out) const;
   Tensor composite(const Tensor& x, const Tensor& weight, const Tensor& bias) const;
@@ -105,6 +128,12 @@ struct Embedding : Heavy<2> {
   static constexpr auto attrs = std::tuple(attr(&Embedding::padding_idx, "padding_idx"));
   static constexpr bool widens_half = true;
   static constexpr unsigned gradients = 0b10, keeps = 0b011;
+  static Cost cost(Metas in, const Meta& out) {  // of weight, the rows
+    return {0, in[0].bytes() + 2 * out.bytes()};
+  }
+  static Cost backward_cost(Metas in, const Meta& out, double moved) {  // weight is not read
+    return {out.numel(), moved - in[1].bytes()};
+  }
   Tensor forward(const Tensor& ids, const Tensor& weight) const;
   void backward(const Tensor& g, const Tensor* in, const Tensor& y, Wanted, Gradients out) const;
   Tensor composite(const Tensor& ids, const Tensor& weight) const;
@@ -123,6 +152,12 @@ struct CrossEntropyRows : Heavy<3> {
                  attr(&CrossEntropyRows::label_smoothing, "label_smoothing"));
   static constexpr bool widens_half = true;
   static constexpr unsigned optional = 0b100, gradients = 0b001, keeps = 0b0111;
+  static Cost cost(Metas in, const Meta& out) {  // largest; difference, e^, sum
+    return {4 * in[0].numel(), moved(in, out)};
+  }
+  static Cost backward_cost(Metas in, const Meta&, double moved) {  // e^(x - logsumexp) g
+    return {3 * in[0].numel(), moved};
+  }
   Tensor forward(const Tensor& logits, const Tensor& target, const Tensor& weight);
   void backward(const Tensor& g, const Tensor* in, const Tensor& y, Wanted, Gradients out) const;
   Tensor composite(const Tensor& logits, const Tensor& target, const Tensor& weight) const;
@@ -180,6 +215,9 @@ struct Attention : Heavy<4> {
                  attr(&Attention::scale, "scale"));
   static constexpr bool widens_half = true;
   static constexpr unsigned optional = 0b1000, gradients = 0b1111, keeps = 0b11111;
+  Cost cost(Metas in, const Meta& out) const;  // of the two products
+  Cost backward_cost(Metas in, const Meta& out, double moved) const;  // of five
+  double pairs(Metas in, const Meta& out) const;
   Tensor forward(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& mask);
   void backward(const Tensor& g, const Tensor* in, const Tensor& y, Wanted, Gradients out) const;
   Tensor composite(const Tensor& query, const Tensor& key, const Tensor& value,

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <limits>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -16,6 +17,7 @@
 
 #include "lightgrad/base/dtype.h"
 #include "lightgrad/base/shape.h"
+#include "lightgrad/base/watch.h"
 
 namespace lg {
 
@@ -40,6 +42,22 @@ struct Axes {
   explicit Axes(const Shape& axes) : list(axes), all(false) {}
 };
 
+// --- cost: what a tensor is to it, and the bytes that nobody can spare ---
+struct Meta {
+  Shape shape{0};  // an absent tensor has no elements
+  DType dtype = DType::float32;
+
+  double numel() const { return static_cast<double>(shape.numel()); }
+  double bytes() const { return numel() * static_cast<double>(size_of(dtype)); }
+};
+using Metas = std::span<const Meta>;
+// Every input read once, the output written once: a fused kernel does no less.
+inline double moved(Metas in, const Meta& out) {
+  double bytes = out.bytes();
+  for (const Meta& m : in) bytes += m.bytes();
+  return bytes;
+}
+
 // --- families: the shape rule, dtype rule and bookkeeping that all members share ---
 enum class Rule : std::uint8_t {
   floating,    // integers become the default float dtype
@@ -62,15 +80,20 @@ using Compare = Pointwise<2, Rule::comparison>;
 template <int N> struct Heavy {
   static constexpr int arity = N;
   static constexpr bool pointwise = false;
+  // The operation's cost, given its inputs and its output: by default it only moves them.
+  static Cost cost(Metas in, const Meta& out) { return {0, moved(in, out)}; }
 };
-using Reduce = Heavy<1>;
-struct View : Heavy<1> {
+struct Reduce : Heavy<1> {
+  static Cost cost(Metas in, const Meta& out) { return {in[0].numel(), moved(in, out)}; }
+};
+struct View : Heavy<1> {  // costs nothing when it shares, the default when it had to copy
   static constexpr bool view = true;  // the output shares the input's storage
 };
 // Any number of inputs: forward(const std::vector<Tensor>&).
 struct Variadic {
   static constexpr int arity = -1;
   static constexpr bool pointwise = false;
+  static Cost cost(Metas in, const Meta& out) { return {0, moved(in, out)}; }
 };
 // Written in terms of other operations: nothing is recorded for it, its parts are.
 template <int N> struct Composite {

@@ -166,6 +166,34 @@ Tensor pointwise_forward(const PointwiseTraits& op, const double* attributes,
   return y;
 }
 
+namespace {
+// The bytes of t that are not the same place in memory; a weak number is part of the program.
+double bytes_of(const Tensor& t) {
+  if (!t.defined() || t.is_weak()) return 0;
+  auto bytes = static_cast<double>(size_of(t.dtype()));
+  for (int i = 0; i < t.rank(); ++i)
+    if (t.strides()[i] != 0) bytes *= static_cast<double>(t.shape()[i]);
+  return bytes;
+}
+}  // namespace
+
+Tensor pointwise_watched(const PointwiseTraits& op, const double* attributes,
+                         const Tensor* const* in, const Tensor* out) {
+  watch::Work work(op.name, watch::Phase::forward);
+  Tensor y = pointwise_forward(op, attributes, in, out);
+  const std::span<const Tensor* const> inputs(in, static_cast<std::size_t>(op.arity));
+  // A flop and a write for each element, whatever the formula, and every input read once.
+  Cost cost{static_cast<double>(y.numel()), bytes_of(y)};
+  for (const Tensor* t : inputs) cost.bytes += bytes_of(*t);
+  if (out) {
+    work.set(cost);
+    work.set_shape(y.shape());
+  } else {
+    finish_watched(work, op.name, cost, false, y, inputs);
+  }
+  return y;
+}
+
 Tensor pointwise_gradient(const PointwiseTraits& op, int which, const double* attributes,
                           const Tensor& g, const Tensor* in, const Tensor& out,
                           const Meta& target) {
@@ -173,6 +201,11 @@ Tensor pointwise_gradient(const PointwiseTraits& op, int which, const double* at
   const auto& rows = backend(g.device()).pointwise_rows(op.index);
   const bool same_shape = g.shape() == target.shape;
   Tensor result = Tensor::empty(g.shape(), same_shape ? target.dtype : compute);
+  if (watch::on(watch::profile)) [[unlikely]] {
+    Cost cost{static_cast<double>(g.numel()), bytes_of(g) + bytes_of(out) + bytes_of(result)};
+    for (int i = 0; i < op.arity; ++i) cost.bytes += bytes_of(in[i]);
+    watch::add(cost);
+  }
   const kernels::Row row =
       rows.vjp[static_cast<std::size_t>(which)][compute == DType::float32 ? 0 : 1];
   if (result.dtype() == compute) {

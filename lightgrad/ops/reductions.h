@@ -138,6 +138,9 @@ struct Var : Reduce {
       .name = "var", .math = "sum of (x - mean)^2 along dim, divided by their number - correction"};
   static constexpr auto attrs = std::tuple(
       attr(&Var::dim, "dim"), attr(&Var::correction, "correction"), attr(&Var::keepdim, "keepdim"));
+  static Cost cost(Metas in, const Meta& out) {  // mean; difference, square, sum
+    return {4 * in[0].numel(), moved(in, out)};
+  }
   Tensor forward(const Tensor& x) const;
   template <class T> T vjp(T g, T x, T) const {
     const double n = std::max(reduced_count(x, dim) - correction, 0.0);
@@ -153,6 +156,9 @@ struct Std : Reduce {
                                .math = "the square root of var; gradient 0 where it is 0"};
   static constexpr auto attrs = std::tuple(
       attr(&Std::dim, "dim"), attr(&Std::correction, "correction"), attr(&Std::keepdim, "keepdim"));
+  static Cost cost(Metas in, const Meta& out) {  // as var
+    return {4 * in[0].numel(), moved(in, out)};
+  }
   Tensor forward(const Tensor& x) const;
   template <class T> T vjp(T g, T x, T y) const {
     const double n = std::max(reduced_count(x, dim) - correction, 0.0);
@@ -167,6 +173,9 @@ struct LogSumExp : Reduce {
   static constexpr OpInfo info{.name = "logsumexp", .math = "ln of the sum of e^x along dim"};
   static constexpr auto attrs =
       std::tuple(attr(&LogSumExp::dim, "dim"), attr(&LogSumExp::keepdim, "keepdim"));
+  static Cost cost(Metas in, const Meta& out) {  // largest; difference, e^, sum
+    return {4 * in[0].numel(), moved(in, out)};
+  }
   Tensor forward(const Tensor& x) const;
   template <class T> T vjp(T g, T x, T y) const {
     T shift = where(isinf(y), T(0), y);  // a row of -inf has weight 0 everywhere, not NaN
@@ -183,6 +192,9 @@ struct Norm : Reduce {
   static constexpr auto attrs =
       std::tuple(attr(&Norm::p, "p"), attr(&Norm::dim, "dim"), attr(&Norm::keepdim, "keepdim"));
   static constexpr unsigned keeps = 0b11;
+  static Cost cost(Metas in, const Meta& out) {  // power, sum
+    return {2 * in[0].numel(), moved(in, out)};
+  }
   Tensor forward(const Tensor& x) const;
   template <class T> T vjp(T g, T x, T y) const { return gradient(g, x, y); }
   Tensor gradient(const Tensor& g, const Tensor& x, const Tensor& y) const;
@@ -214,6 +226,7 @@ struct CumSum : Heavy<1> {
                                .math = "y_i = x_0 + ... + x_i along dim (from the end: reverse)"};
   static constexpr auto attrs =
       std::tuple(required(&CumSum::dim, "dim"), attr(&CumSum::reverse, "reverse"));
+  static Cost cost(Metas in, const Meta& out) { return {in[0].numel(), moved(in, out)}; }
   Tensor forward(const Tensor& x) const;
   template <class T> T vjp(T g, T, T) const { return cumsum(g, dim, !reverse); }
 };

@@ -87,6 +87,16 @@ void watch_forward(std::string_view operation, const Tensor& out,
   autograd::check_finite(out, operation, "forward made", infinity_came_in);
 }
 
+void finish_watched(watch::Work& work, std::string_view operation, Cost cost, bool view,
+                    const Tensor& y, std::span<const Tensor* const> in) {
+  if (work) {
+    const bool shares = view && y.impl()->storage.get() == in[0]->impl()->storage.get();
+    work.set(shares ? Cost{} : cost);
+    work.set_shape(y.shape());
+  }
+  if (watch::on(watch::anomaly)) watch_forward(operation, y, in);
+}
+
 bool any_requires_grad(std::span<const Tensor* const> in) {
   for (const Tensor* t : in)
     if (t->defined() && t->requires_grad()) return true;
@@ -94,7 +104,7 @@ bool any_requires_grad(std::span<const Tensor* const> in) {
 }
 
 void note_path(Node& n) {
-  if (current_frame && autograd::keep_module_paths)
+  if (current_frame && autograd::keeps_module_paths())
     n.module_path = std::make_unique<std::string>(where());
 }
 

@@ -9,6 +9,7 @@
 #include "lightgrad/autograd/node.h"
 #include "lightgrad/backend/backend.h"
 #include "lightgrad/ops/ops.h"
+#include "lightgrad/ops/run_watched.h"
 
 namespace lg {
 
@@ -28,11 +29,6 @@ class SavedTensor {
  private:
   Tensor tensor_;
   std::uint32_t version_ = 0;
-};
-
-struct Meta {
-  Shape shape;
-  DType dtype = DType::float32;
 };
 
 namespace detail {
@@ -67,6 +63,9 @@ Tensor pointwise_forward(const PointwiseTraits& op, const double* attributes,
 Tensor pointwise_gradient(const PointwiseTraits& op, int which, const double* attributes,
                           const Tensor& g, const Tensor* in, const Tensor& out, const Meta& target);
 Tensor reduce_to(Tensor g, const Meta& target);  // sum_to and cast, where they change anything
+// pointwise_forward while somebody watches (base/watch.h).
+Tensor pointwise_watched(const PointwiseTraits& op, const double* attributes,
+                         const Tensor* const* in, const Tensor* out = nullptr);
 
 template <class Op> constexpr PointwiseTraits traits() {
   return {PointwiseOps::index<Op>(), Op::arity, Op::rule, std::same_as<Op, ops::Where>,
@@ -168,6 +167,8 @@ template <class Op> struct OpNode final : Node {
       wanted &= Op::gradients;
       if (!autograd::grad_enabled) {
         op.backward(g, x, y, wanted, gradients);
+        if (watch::on(watch::profile)) [[unlikely]]
+          detail::add_backward_cost(op, meta, out_meta, wanted);
         return;
       }
       detail::composite_gradients(
@@ -252,17 +253,23 @@ template <class Op, class... T> result_t<Op> run(Op op, const T&... tensors) {
         return to(run(std::move(op), wide(tensors)...), half);
       }
     }
+    const bool watched = watch::flags.load(std::memory_order_relaxed) != 0;
     Tensor y;
     if constexpr (Op::pointwise) {
       const auto numbers = detail::numbers_of(op);
-      y = detail::pointwise_forward(detail::traits<Op>(), numbers.data(), in);
+      constexpr auto traits = detail::traits<Op>();
+      if (watched) [[unlikely]]
+        y = detail::pointwise_watched(traits, numbers.data(), in);
+      else
+        y = detail::pointwise_forward(traits, numbers.data(), in);
     } else {
       detail::check_device(Op::info.name, in);
-      y = op.forward(tensors...);
+      if (watched) [[unlikely]]
+        y = detail::forward_watched(op, in, tensors...);
+      else
+        y = op.forward(tensors...);
     }
     if constexpr (requires { Op::view; }) detail::note_view(y);
-    if (autograd::anomaly_mode.load(std::memory_order_relaxed)) [[unlikely]]
-      detail::watch_forward(Op::info.name, y, in);
     if constexpr (records<Op>) {
       if (autograd::grad_enabled && is_floating(y.dtype()) && detail::any_requires_grad(in)) {
         attach(make_node(std::move(op), in), y);
@@ -293,7 +300,10 @@ const Tensor& run_in_place(Op op, const Tensor& x, const T&... others) {
     if (recorded) node = make_node(op, saved);
   }
   const auto numbers = detail::numbers_of(op);
-  detail::pointwise_forward(detail::traits<Op>(), numbers.data(), in, &x);
+  if (watch::on(watch::profile)) [[unlikely]]
+    detail::pointwise_watched(detail::traits<Op>(), numbers.data(), in, &x);
+  else
+    detail::pointwise_forward(detail::traits<Op>(), numbers.data(), in, &x);
   x.impl()->storage->bump_version();
   if (node) attach(std::move(node), x);
   if (recorded) detail::note_in_place(x);
@@ -339,12 +349,8 @@ template <class Op> result_t<Op> run_variadic(Op op, const std::vector<Tensor>& 
   if constexpr (IsComposite<Op>) {
     return op.forward(tensors);
   } else {
-    Tensor y = op.forward(tensors);
-    if (autograd::anomaly_mode.load(std::memory_order_relaxed)) [[unlikely]] {
-      std::vector<const Tensor*> in;
-      for (const Tensor& t : tensors) in.push_back(&t);
-      detail::watch_forward(Op::info.name, y, in);
-    }
+    const bool watched = watch::flags.load(std::memory_order_relaxed) != 0;
+    Tensor y = watched ? detail::variadic_watched(op, tensors) : op.forward(tensors);
     if (wanted && autograd::grad_enabled && is_floating(y.dtype())) {
       autograd::set_history(y, Ref<Node>::adopt(new VariadicNode<Op>(std::move(op), tensors, y)));
     }

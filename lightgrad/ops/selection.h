@@ -12,6 +12,9 @@ struct Gather : Heavy<2> {
   static constexpr OpInfo info{
       .name = "gather", .math = "y[i][j] = x[index[i][j]][j] (for dim 0)", .args = {"x", "index"}};
   static constexpr auto attrs = std::tuple(required(&Gather::dim, "dim"));
+  static Cost cost(Metas in, const Meta& out) {  // of x, what is picked
+    return {0, in[1].bytes() + 2 * out.bytes()};
+  }
   Tensor forward(const Tensor& x, const Tensor& index) const;
   template <class T> T vjp_x(T g, T x, T index, T) const {
     return scatter_add(zeros_of(x, g), dim, index, g);
@@ -52,6 +55,9 @@ struct IndexSelect : Heavy<2> {
                                .math = "x[index[0]], x[index[1]], ... along dim",
                                .args = {"x", "index"}};
   static constexpr auto attrs = std::tuple(required(&IndexSelect::dim, "dim"));
+  static Cost cost(Metas in, const Meta& out) {  // of x, what is picked
+    return {0, in[1].bytes() + 2 * out.bytes()};
+  }
   Tensor forward(const Tensor& x, const Tensor& index) const;
   template <class T> T vjp_x(T g, T x, T index, T) const {
     return index_add(zeros_of(x, g), dim, index, g);

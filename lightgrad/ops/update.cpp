@@ -4,6 +4,8 @@
 
 #include <vector>
 
+#include "lightgrad/base/watch.h"
+
 namespace lg {
 
 namespace {
@@ -72,6 +74,21 @@ void adam_update_of(const kernels::AdamOptions& options, std::span<const Update>
       [&](const auto& table, std::span<const Row> rows) { table.adam_steps(options, rows); });
 }
 
+double count_of(const Tensor& x) { return static_cast<double>(x.numel()); }
+double bytes_of(const Tensor& x) { return count_of(x) * static_cast<double>(size_of(x.dtype())); }
+
+// To the profile: every parameter, gradient and used state is read, and all but the gradient
+// written.
+void add_cost(double flops_per_element, std::size_t states, std::span<const Update> updates) {
+  Cost cost;
+  for (const Update& u : updates) {
+    const auto state = static_cast<double>(states * size_of(update_dtype(u.parameter.dtype())));
+    const double n = count_of(u.parameter);
+    cost += {n * flops_per_element, 3 * bytes_of(u.parameter) + 2 * n * state};
+  }
+  watch::add(cost);
+}
+
 // f(T* data) on the element type of x, which kernels can work on.
 template <class F> auto on_data(const Tensor& x, F&& f) {
   return x.dtype() == DType::float64 ? f(x.data<double>()) : f(x.data<float>());
@@ -80,16 +97,24 @@ template <class F> auto on_data(const Tensor& x, F&& f) {
 }  // namespace
 
 void sgd_update(const kernels::SgdOptions& options, std::span<const Update> updates) {
+  if (watch::on(watch::profile)) {  // p -= lr g; buf = momentum buf + g
+    const bool momentum = options.momentum != 0, decay = options.weight_decay != 0;
+    add_cost(2 + 2 * momentum + 2 * decay, momentum, updates);
+  }
   sgd_update_of<float>(options, updates);
   sgd_update_of<double>(options, updates);
 }
 
 void adam_update(const kernels::AdamOptions& options, std::span<const Update> updates) {
+  if (watch::on(watch::profile)) {  // m: 3, v: 4, p: root, quotient, sum, quotient, product, difference
+    add_cost(13 + options.amsgrad + 2 * (options.weight_decay != 0), 2 + options.amsgrad, updates);
+  }
   adam_update_of<float>(options, updates);
   adam_update_of<double>(options, updates);
 }
 
 double sum_of_squares(const Tensor& x) {
+  if (watch::on(watch::profile)) watch::add({2 * count_of(x), bytes_of(x)});
   const Tensor data = staged(x);
   return on_data(data, [&]<class T>(T* p) {
     return backend(x.device()).of<T>().sum_of_squares(p, data.numel());
@@ -97,6 +122,7 @@ double sum_of_squares(const Tensor& x) {
 }
 
 void scale_in_place(const Tensor& x, double factor) {
+  if (watch::on(watch::profile)) watch::add({count_of(x), 2 * bytes_of(x)});
   const Tensor data = staged(x);
   on_data(data, [&]<class T>(T* p) {
     backend(x.device()).of<T>().scale_inplace(p, data.numel(), static_cast<T>(factor));

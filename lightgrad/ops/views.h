@@ -54,6 +54,7 @@ struct SumTo : View {  // x itself where it has the shape
   static constexpr OpInfo info{.name = "sum_to",
                                .math = "x summed down to shape, the opposite of expand"};
   static constexpr auto attrs = std::tuple(required(&SumTo::shape, "shape"));
+  static Cost cost(Metas in, const Meta& out) { return {in[0].numel(), moved(in, out)}; }
   Tensor forward(const Tensor& x) const;
   template <class T> T vjp(T g, T x, T) const { return expand(g, x.shape()); }
 };

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <unordered_set>
 
+#include "lightgrad/base/watch.h"
 #include "lightgrad/ops/creation.h"
 #include "lightgrad/ops/update.h"
 
@@ -77,6 +78,7 @@ void Optimizer::zero_grad(bool set_to_none) {
 }
 
 void Optimizer::step() {
+  const watch::Work work(name_, watch::Phase::step);
   for (const auto& group : groups_) {
     const std::size_t wanted = slots_wanted(*group);
     std::map<std::int64_t, std::vector<Update>>

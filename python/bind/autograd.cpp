@@ -131,7 +131,7 @@ void bind_autograd(nb::module_& m, nb::class_<PyTensor>& tensor) {
   m.def("set_detect_anomaly", &autograd::set_detect_anomaly, "mode"_a,
         "On: the first operation that makes a NaN or infinity, forward or backward, raises an "
         "error with its name.");
-  m.def("is_anomaly_enabled", [] { return autograd::anomaly_mode.load(); });
+  m.def("is_anomaly_enabled", &autograd::detects_anomaly);
   m.def(
       "grad",
       [](nb::handle outputs, nb::handle inputs, nb::handle grad_outputs,

@@ -60,6 +60,7 @@ bool load_shape(PyObject* o,
                 Shape& out);  // an int or a sequence of ints; throws beyond 8 dimensions
 bool load_dtype(PyObject* o, DType& out);  // lg.float32, or Python's float, int, bool
 PyObject* shape_tuple(const Shape& s) noexcept;
+std::string path_of(nb::handle path);  // of a string or an os.PathLike, as the system has it
 
 // Sizes written one by one or as one sequence: zeros(2, 3), zeros((2, 3)), zeros([2, 3]), zeros().
 Shape shape_from_args(const nb::args& args, const char* operation);
@@ -117,6 +118,7 @@ void bind_nn(nb::module_& m);
 void bind_optim(nb::module_& m);
 void bind_io(nb::module_& m);
 void bind_graph(nb::module_& m);
+void bind_profile(nb::module_& m);
 
 }  // namespace lg::python
 

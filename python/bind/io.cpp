@@ -9,14 +9,6 @@
 namespace lg::python {
 namespace {
 
-// Strings and os.PathLike; bytes as the system has them.
-std::string path_of(nb::handle path) {
-  PyObject* encoded = nullptr;
-  if (!PyUnicode_FSConverter(path.ptr(), &encoded)) throw nb::python_error();
-  const nb::object owner = nb::steal(encoded);
-  return {PyBytes_AS_STRING(encoded), static_cast<std::size_t>(PyBytes_GET_SIZE(encoded))};
-}
-
 std::string_view view(const nb::bytes& b) { return {b.c_str(), b.size()}; }
 nb::bytes to_bytes(std::string_view s) { return nb::bytes(s.data(), s.size()); }
 

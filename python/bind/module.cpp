@@ -54,5 +54,6 @@ NB_MODULE(_core, m) {
   bind_optim(m);
   bind_io(m);
   bind_graph(m);
+  bind_profile(m);
   list_names(m);
 }

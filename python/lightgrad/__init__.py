@@ -22,7 +22,7 @@ from lightgrad.autograd import (
 
 TYPE_CHECKING = False  # type checkers know the name; importing typing would take as long as all the rest
 if TYPE_CHECKING:
-    from lightgrad import io, nn, optim, utils
+    from lightgrad import io, nn, optim, profiler, utils
     from lightgrad.io import load, save
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "nn",
     "no_grad",
     "optim",
+    "profiler",
     "save",
     "set_grad_enabled",
     "utils",
