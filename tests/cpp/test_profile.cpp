@@ -309,7 +309,9 @@ TEST(Profile, EveryThreadIsRecorded) {
   for (const Event& e : p.events()) {
     EXPECT_EQ(e.depth, 0);
     if (e.name == "bmm") ++per_thread[e.thread];
-    if (e.thread == thread) EXPECT_GE(e.start, last);
+    if (e.thread == thread) {
+      EXPECT_GE(e.start, last);
+    }
     last = e.start;
     thread = e.thread;
   }
