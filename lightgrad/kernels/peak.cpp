@@ -10,13 +10,17 @@ namespace lg::kernels {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-double Fma(std::int64_t rounds, float* sink) {
+double Fma(std::int64_t rounds, float* values) {
   const hn::ScalableTag<float> d;
   // Two multiply-add units of at most 5 cycles want 10 results under way; with the two operands
-  // that is what the 16 registers of AVX2 hold.
+  // that is what the 16 registers of AVX2 hold. Where they start is read from memory, or the
+  // compiler would find that some are the same.
+  static_assert(peak_fma_values == 12);
   const auto half = hn::Set(d, 0.5f), one = hn::Set(d, 1.0f);
-  auto a = hn::Set(d, *sink), b = one, c = a, e = b, f = a, g = b, h = a, i = b, j = a, k = b,
-       l = a, m = b;
+  auto a = hn::Set(d, values[0]), b = hn::Set(d, values[1]), c = hn::Set(d, values[2]),
+       e = hn::Set(d, values[3]), f = hn::Set(d, values[4]), g = hn::Set(d, values[5]),
+       h = hn::Set(d, values[6]), i = hn::Set(d, values[7]), j = hn::Set(d, values[8]),
+       k = hn::Set(d, values[9]), l = hn::Set(d, values[10]), m = hn::Set(d, values[11]);
   for (std::int64_t round = 0; round < rounds; ++round) {  // each x -> x / 2 + 1, towards 2
     a = hn::MulAdd(a, half, one);
     b = hn::MulAdd(b, half, one);
@@ -31,10 +35,9 @@ double Fma(std::int64_t rounds, float* sink) {
     l = hn::MulAdd(l, half, one);
     m = hn::MulAdd(m, half, one);
   }
-  const auto abc = hn::Add(hn::Add(a, b), hn::Add(c, e));
-  const auto fgh = hn::Add(hn::Add(f, g), hn::Add(h, i));
-  const auto jkl = hn::Add(hn::Add(j, k), hn::Add(l, m));
-  *sink = hn::GetLane(hn::SumOfLanes(d, hn::Add(hn::Add(abc, fgh), jkl)));
+  int n = 0;
+  for (const auto v : {a, b, c, e, f, g, h, i, j, k, l, m})
+    values[n++] = hn::GetLane(hn::SumOfLanes(d, v));
   return 12.0 * 2 * static_cast<double>(hn::Lanes(d)) * static_cast<double>(rounds);
 }
 
@@ -81,8 +84,8 @@ HWY_EXPORT(Read);
 HWY_EXPORT(Update);
 HWY_EXPORT(TargetName);
 
-double peak_fma(std::int64_t rounds, float* sink) {
-  return HWY_DYNAMIC_DISPATCH(Fma)(rounds, sink);
+double peak_fma(std::int64_t rounds, float* values) {
+  return HWY_DYNAMIC_DISPATCH(Fma)(rounds, values);
 }
 float peak_read(const float* x, std::int64_t n) { return HWY_DYNAMIC_DISPATCH(Read)(x, n); }
 void peak_update(const float* x, float* y, std::int64_t n) {

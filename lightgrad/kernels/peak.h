@@ -6,9 +6,10 @@
 
 namespace lg::kernels {
 
-// `rounds` rounds of independent float32 multiply-adds in registers, on this thread. Gives the
-// number of floating-point operations done; `sink` gets a number that depends on all of them.
-double peak_fma(std::int64_t rounds, float* sink);
+// `rounds` rounds of independent float32 multiply-adds in registers, on this thread, which start at
+// `values` and leave their sums there. Gives the number of floating-point operations done.
+inline constexpr int peak_fma_values = 12;
+double peak_fma(std::int64_t rounds, float* values);
 // The sum of x, on this thread: n * 4 bytes read.
 float peak_read(const float* x, std::int64_t n);
 // y = 2 x + y, on this thread: n * 12 bytes read and written.

@@ -14,8 +14,9 @@
 namespace lg::profiler {
 namespace {
 
-// Zeros from the system, on huge pages if it has any, and back to it: nothing of this stays in the
-// allocator's cache or statistics.
+// Ones in memory from the system, on huge pages if it has any, and back to it: nothing of this
+// stays in the allocator's cache or statistics. Written first, for all pages that nobody wrote are
+// one and the same page, which a cache holds.
 class Pages {
  public:
   explicit Pages(std::int64_t floats) : bytes_(static_cast<std::size_t>(floats) * sizeof(float)) {
@@ -26,6 +27,9 @@ class Pages {
     madvise(p, bytes_, MADV_HUGEPAGE);
 #endif
     data_ = static_cast<float*>(p);
+    parallel_for(floats, 1 << 18, [&](std::int64_t begin, std::int64_t end) {
+      std::fill(data_ + begin, data_ + end, 1.0f);
+    });
   }
   ~Pages() { munmap(data_, bytes_); }
   Pages(const Pages&) = delete;
@@ -83,12 +87,14 @@ Peak measure_peak() {
   peak.threads = num_threads();
   peak.simd_target = k.simd_target();
   const std::int64_t chunks = 8 * peak.threads;  // several a thread: one that starts late does less
-  std::vector<float> sinks(static_cast<std::size_t>(chunks) * 16);  // a cache line for each
+  constexpr int apart = 16;                      // a cache line for each
+  static_assert(apart >= kernels::peak_fma_values);
+  std::vector<float> values(static_cast<std::size_t>(chunks) * apart);
   std::vector<double> flops(static_cast<std::size_t>(chunks));
   peak.flops = best_rate(0.1, [&] {
     parallel_chunks(chunks, [&](std::int64_t c) {
       flops[static_cast<std::size_t>(c)] =
-          k.peak_fma(1 << 15, &sinks[static_cast<std::size_t>(c) * 16]);
+          k.peak_fma(1 << 15, &values[static_cast<std::size_t>(c) * apart]);
     });
     double sum = 0;
     for (double f : flops) sum += f;

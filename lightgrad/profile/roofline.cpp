@@ -51,14 +51,14 @@ class Picture {
       sparse = std::min(sparse, r.flops / r.bytes);
       dense = std::max(dense, r.flops / r.bytes);
     }
-    x_ = {std::floor(std::log10(sparse)), std::ceil(std::log10(dense))};
+    x_ = {std::floor(std::log10(sparse)), std::ceil(std::log10(2 * dense))};
     y_ = {std::floor(std::log10(slowest)), std::ceil(std::log10(peak.flops) + 0.1)};
   }
 
   std::string draw() {
     const double total_height = std::max(top + height + 60, top + 46 + 19.0 * rows_.size());
-    out_ = text("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 ", number(legend + 392),
-                " ", number(total_height), "\" width=\"", number(legend + 392), "\" height=\"",
+    out_ = text("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 ", number(legend + 450),
+                " ", number(total_height), "\" width=\"", number(legend + 450), "\" height=\"",
                 number(total_height),
                 "\" font-family=\"Helvetica, Arial, sans-serif\" font-size=\"12\" "
                 "fill=\"#263238\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n");
@@ -132,8 +132,9 @@ class Picture {
   // Area by share of the time, largest first so that small ones stay visible; and the list.
   void points() {
     words(legend, top + 6, "operation", "font-weight=\"bold\"");
-    words(legend + 262, top + 6, "time", "font-weight=\"bold\" text-anchor=\"end\"");
-    words(legend + 372, top + 6, "speed, of the roof", "font-weight=\"bold\" text-anchor=\"end\"");
+    words(legend + 300, top + 6, "time", "font-weight=\"bold\" text-anchor=\"end\"");
+    words(legend + 378, top + 6, "speed", "font-weight=\"bold\" text-anchor=\"end\"");
+    words(legend + 440, top + 6, "of roof", "font-weight=\"bold\" text-anchor=\"end\"");
     double y = top + 28;
     for (std::size_t i = 0; i < rows_.size(); ++i, y += 19) {
       const Row& r = rows_[i];
@@ -154,16 +155,19 @@ class Picture {
       words(px(intensity), py(r.flops_per_second()) + 3.5, index, small + fill);
       words(legend + 6, y + 4, index, small + fill);
       words(legend + 20, y + 4, shortened(r.name));
-      words(legend + 262, y + 4, number(100 * share) + "%", "text-anchor=\"end\"");
-      words(legend + 372, y + 4,
-            text(detail::with_unit(r.flops_per_second(), "F/s"), ", ",
-                 number(100 * r.flops_per_second() / limit), "%"),
+      words(legend + 300, y + 4, number(100 * share) + "%", "text-anchor=\"end\"");
+      words(legend + 378, y + 4, detail::with_unit(r.flops_per_second(), "F/s"),
+            "text-anchor=\"end\"");
+      words(legend + 440, y + 4, number(100 * r.flops_per_second() / limit) + "%",
             "text-anchor=\"end\"");
     }
     if (rows_.empty()) words(legend, y, "no floating-point operations were recorded");
   }
+
   static std::string shortened(const std::string& name) {
-    return name.size() <= 34 ? name : name.substr(0, 31) + "...";
+    std::size_t end = 33;
+    while (name.size() > 36 && (name[end] & 0xc0) == 0x80) --end;  // not within a character
+    return name.size() <= 36 ? name : name.substr(0, end) + "...";
   }
 
   const Peak& peak_;

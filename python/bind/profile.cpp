@@ -76,7 +76,7 @@ void bind_profile(nb::module_& core) {
   bind_results(m);
   const nb::call_guard<nb::gil_scoped_release> let_go;  // they may measure the machine
   m.def("measure_peak", &measure_peak, let_go,
-        "Measures what this machine can do with get_num_threads() threads; half a second.");
+        "Measures what this machine can do with get_num_threads() threads; a second at most.");
   nb::class_<Profile>(m, "profile",
                       "Records every operation of every thread inside of `with profile() as p:`. "
                       "print(p) shows a table.")

@@ -8,11 +8,11 @@ namespace {
 
 TEST(Peak, KernelsComputeWhatTheySay) {
   for_each_target([] {
-    float sink = 0;
-    const double flops = kernels::peak_fma(100, &sink);
+    float values[kernels::peak_fma_values] = {0, 1, 2, 3, -4, 5, 6, 7, 8, 9, 10, 11};
+    const double flops = kernels::peak_fma(100, values);
     const double lanes = flops / (100 * 12 * 2);  // twelve multiply-adds a round
     EXPECT_EQ(lanes, std::floor(lanes));
-    EXPECT_EQ(sink, 12 * 2 * lanes);  // every lane of the twelve has come to x = x / 2 + 1
+    for (const float v : values) EXPECT_EQ(v, 2 * lanes);  // every lane has come to x = x / 2 + 1
     for (const std::int64_t n : kRowSizes) {
       std::vector<float> x(static_cast<std::size_t>(n)), y(x);
       for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i % 64);
