@@ -96,7 +96,8 @@ void run_backward(Node& n, Tensor g, std::span<Tensor> out) {
   if (!watch::on(watch::profile)) [[likely]]
     return n.backward(std::move(g), out);
   static const std::string nowhere;
-  watch::Work work(n.name(), watch::Phase::backward, n.module_path ? n.module_path.get() : &nowhere);
+  watch::Work work(n.name(), watch::Phase::backward,
+                   n.module_path ? n.module_path.get() : &nowhere);
   work.set_shape(n.output_shape());
   n.backward(std::move(g), out);
 }

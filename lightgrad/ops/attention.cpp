@@ -143,7 +143,8 @@ struct Call {
 double Attention::pairs(Metas in, const Meta& out) const {
   const auto length = static_cast<double>(out.shape[out.shape.rank() - 2]);
   const auto keys = static_cast<double>(in[1].shape[in[1].shape.rank() - 2]);
-  const double rows = out.shape.back() == 0 ? 0 : out.numel() / static_cast<double>(out.shape.back());
+  const double rows =
+      out.shape.back() == 0 ? 0 : out.numel() / static_cast<double>(out.shape.back());
   if (!is_causal) return rows * keys;
   // Query i sees keys 0 .. i: a triangle, and full rows where there are more queries than keys.
   const double side = std::min(length, keys);
@@ -151,13 +152,15 @@ double Attention::pairs(Metas in, const Meta& out) const {
 }
 
 Cost Attention::cost(Metas in, const Meta& out) const {
-  const auto e = static_cast<double>(in[0].shape.back()), ev = static_cast<double>(out.shape.back());
+  const auto e = static_cast<double>(in[0].shape.back()),
+             ev = static_cast<double>(out.shape.back());
   return {pairs(in, out) * 2 * (e + ev), moved(in, out)};
 }
 
 // The scores again, and the gradients of value, weights, query and key.
 Cost Attention::backward_cost(Metas in, const Meta& out, double moved) const {
-  const auto e = static_cast<double>(in[0].shape.back()), ev = static_cast<double>(out.shape.back());
+  const auto e = static_cast<double>(in[0].shape.back()),
+             ev = static_cast<double>(out.shape.back());
   return {pairs(in, out) * 2 * (3 * e + 2 * ev), moved};
 }
 

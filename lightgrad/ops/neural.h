@@ -111,7 +111,8 @@ struct LayerNorm : Heavy<3> {
     const double affine = (in[1].numel() > 0) + (in[2].numel() > 0);
     return {(6 + affine) * in[0].numel(), moved(in, out)};
   }
-  // x^ = (x - mean) rstd; w g; sums of w g and w g x^; rstd (w g - sum - x^ sum); sums of g x^ and g.
+  // x^ = (x - mean) rstd; w g; sums of w g and w g x^; rstd (w g - sum - x^ sum);
+  // sums of g x^ and g.
   static Cost backward_cost(Metas in, const Meta&, double moved) {
     const double affine = 3 * (in[1].numel() > 0) + (in[2].numel() > 0);
     return {(9 + affine) * in[0].numel(), moved};
@@ -215,7 +216,7 @@ struct Attention : Heavy<4> {
                  attr(&Attention::scale, "scale"));
   static constexpr bool widens_half = true;
   static constexpr unsigned optional = 0b1000, gradients = 0b1111, keeps = 0b11111;
-  Cost cost(Metas in, const Meta& out) const;  // of the two products
+  Cost cost(Metas in, const Meta& out) const;                         // of the two products
   Cost backward_cost(Metas in, const Meta& out, double moved) const;  // of five
   double pairs(Metas in, const Meta& out) const;
   Tensor forward(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& mask);

@@ -106,7 +106,7 @@ void sgd_update(const kernels::SgdOptions& options, std::span<const Update> upda
 }
 
 void adam_update(const kernels::AdamOptions& options, std::span<const Update> updates) {
-  if (watch::on(watch::profile)) {  // m: 3, v: 4, p: root, quotient, sum, quotient, product, difference
+  if (watch::on(watch::profile)) {  // m: 3, v: 4, p: 6 with root, quotients and eps
     add_cost(13 + options.amsgrad + 2 * (options.weight_decay != 0), 2 + options.amsgrad, updates);
   }
   adam_update_of<float>(options, updates);

@@ -13,8 +13,8 @@ struct Peak {
   std::string simd_target;  // that the kernels chose: "AVX3", ...
 };
 
-// Takes half a second to a second, and 256 MiB. The best of several short runs, since whatever else the
-// machine does only slows it down.
+// Takes half a second to a second, and 256 MiB. The best of several short runs, since whatever else
+// the machine does only slows it down.
 Peak measure_peak();
 // The same, measured once in the process for each number of threads.
 Peak measured_peak();
