@@ -193,21 +193,28 @@ TEST(Profile, Nests) {
   EXPECT_EQ(inner.events()[0].name, "mul");
 }
 
+struct ProfiledBackward : autograd::Function<ProfiledBackward> {
+  static inline Profile* profile = nullptr;
+  static Tensor forward(autograd::FunctionContext&, const Tensor& x) { return x * 2; }
+  static Tensors backward(autograd::FunctionContext&, const Tensors& g) {
+    profile->start();
+    const Tensor twice = g[0] * 2;
+    profile->stop();
+    return {twice};
+  }
+};
+
 TEST(Profile, BeginsInsideOfAnOperation) {
-  const Tensor w = leaf({2, 2});
-  Tensor y = matmul(w, w);
   Profile p(false);
-  w.register_hook([&](const Tensor& g) {
-    p.start();
-    const Tensor twice = g + g;
-    p.stop();
-    return twice;
-  });
+  ProfiledBackward::profile = &p;
+  const Tensor y = ProfiledBackward::apply(leaf({3}));
   Profile outer;
-  y.backward(floats({2, 2}));
+  y.backward(floats({3}));
+  outer.stop();
   ASSERT_EQ(p.events().size(), 1u);
-  EXPECT_EQ(p.events()[0].name, "add");
+  EXPECT_EQ(p.events()[0].name, "mul");
   EXPECT_EQ(p.events()[0].depth, 0);
+  EXPECT_EQ(find(outer.events(), "mul").depth, 1);
 }
 
 TEST(Profile, WhatAnOperationCallsCountsThere) {

@@ -4,6 +4,7 @@ import inspect
 import json
 import threading
 import xml.etree.ElementTree
+from pathlib import Path
 
 import pytest
 
@@ -192,9 +193,7 @@ def test_threads():
 
 
 def test_stubs_name_everything():
-    module = lg.profiler.__spec__.origin
-    stub = module.replace("profiler.py", "_core/profiler.pyi")
-    text = open(stub).read()
+    text = Path(lg.profiler.__file__).with_name("_core").joinpath("profiler.pyi").read_text()
     for name in lg.profiler.__all__:
         assert f"class {name}" in text or f"def {name}" in text
         thing = getattr(lg.profiler, name)
