@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <string>
+#include <vector>
 
 #include "lightgrad/lightgrad.h"
 
@@ -31,10 +32,10 @@ struct Attention : nn::Module {
 
   Tensor forward(const Tensor& x) const {  // x (B, T, C)
     const std::int64_t B = x.size(0), T = x.size(1), C = x.size(2);
-    const Tensor qkv = lg::view(c_attn(x), {B, T, 3, heads, C / heads});
-    const auto head = [&](std::int64_t i) { return lg::transpose(lg::select(qkv, 2, i), 1, 2); };
+    std::vector<Tensor> qkv = lg::split(c_attn(x), C, 2);
+    for (Tensor& part : qkv) part = lg::transpose(lg::view(part, {B, T, heads, C / heads}), 1, 2);
     const Tensor y = lg::scaled_dot_product_attention(  // (B, heads, T, C / heads)
-        head(0), head(1), head(2), {}, training ? dropout : 0, true);
+        qkv[0], qkv[1], qkv[2], {}, training ? dropout : 0, true);
     return resid_dropout(c_proj(lg::reshape(lg::transpose(y, 1, 2), {B, T, C})));
   }
 };

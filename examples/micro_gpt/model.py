@@ -31,8 +31,9 @@ class Attention(nn.Module):
 
     def forward(self, x):  # x (B, T, C)
         B, T, C = x.shape
-        qkv = self.c_attn(x).view(B, T, 3, self.heads, C // self.heads)
-        q, k, v = (qkv.select(2, i).transpose(1, 2) for i in range(3))
+        q, k, v = (
+            part.view(B, T, self.heads, C // self.heads).transpose(1, 2) for part in self.c_attn(x).split(C, dim=2)
+        )
         y = lg.scaled_dot_product_attention(  # (B, heads, T, C / heads)
             q, k, v, dropout_p=self.dropout if self.training else 0.0, is_causal=True
         )

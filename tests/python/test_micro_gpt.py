@@ -102,6 +102,17 @@ def test_both_programs_give_the_same_bits_at_any_thread_count(text, tmp_path, dr
     assert losses[-1] < losses[0] - 0.3  # it learns
 
 
+def test_fifty_steps_of_the_whole_model_give_the_same_bits_at_1_2_4_and_8_threads(text, tmp_path):
+    need_binary()  # at its default size: the kernels of a smaller model do not share out their work
+    options = ("--data", text, "--dropout", 0.1, "--steps", 50, "--eval-every", 50)
+    outputs = set()
+    for threads in (1, 2, 4, 8):
+        out = tmp_path / str(threads)
+        done = run(PROGRAMS["cpp"], *options, "--out", out, "--threads", threads)
+        outputs.add((done.stdout, checkpoint(out)))
+    assert len(outputs) == 1
+
+
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
 def test_killed_and_resumed_ends_with_the_same_bits(program, text, tmp_path, dropout):
     options = ("--data", text, *SMALL, "--dropout", dropout, "--steps", 60, "--eval-every", 4)
