@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 case "${1:-build}" in
-  build) packages=(g++ ccache libhwy-dev nlohmann-json3-dev libgtest-dev libcli11-dev libbenchmark-dev
+  build) packages=(g++ ccache libhwy-dev nlohmann-json3-dev zlib1g-dev libgtest-dev libcli11-dev libbenchmark-dev
                    pkg-config python3-dev python3-venv) ;;
   check) packages=(clang-format clang-tidy python3-venv) ;;
   docs) packages=(graphviz) ;;
