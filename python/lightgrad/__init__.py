@@ -22,13 +22,14 @@ from lightgrad.autograd import (
 
 TYPE_CHECKING = False  # type checkers know the name; importing typing would take as long as all the rest
 if TYPE_CHECKING:
-    from lightgrad import io, nn, optim, utils
+    from lightgrad import datasets, io, nn, optim, transforms, utils
     from lightgrad.io import load, save
 
 __all__ = [
     *_core.__all__,
     "__version__",
     "autograd",
+    "datasets",
     "enable_grad",
     "finfo",
     "iinfo",
@@ -41,6 +42,7 @@ __all__ = [
     "optim",
     "save",
     "set_grad_enabled",
+    "transforms",
     "utils",
 ]
 
@@ -68,7 +70,7 @@ del _alias, _name
 
 
 def __getattr__(name):
-    """Imports the rooms io, nn, optim, utils, ... when they are first asked for."""
+    """Imports the rooms io, nn, optim, datasets, ... when they are first asked for."""
     import importlib
     import importlib.util
 
