@@ -2,7 +2,7 @@
 # machine with make, git and python3. Everything made lies in build/ and .venv/.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: train test check format tidy bench report docs sanitize setup configure build stage python benchmarks clean help
+.PHONY: train test check format tidy bench report docs sanitize fuzz setup configure build stage python benchmarks clean help
 
 PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PATH
@@ -10,6 +10,7 @@ PYTHON := .venv/bin/python
 JOBS ?= $(shell nproc)
 export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
 SANITIZERS ?= asan ubsan tsan
+RUNS ?= 100000
 STAGE := $(CURDIR)/build/stage
 
 help:  ## this list
@@ -58,6 +59,9 @@ docs: build python  ## pictures and generated pages
 
 sanitize: setup  ## the C++ tests under each of $(SANITIZERS)
 	@set -e; for preset in $(SANITIZERS); do tools/sanitize.sh $$preset; done
+
+fuzz: setup  ## $(RUNS) inputs made to break them for each reader of files, under ASan and UBSan (needs clang)
+	@tools/fuzz.sh $(RUNS)
 
 # The steps. -----------------------------------------------------------------------------------------------------------
 QUIET := --log-level=NOTICE

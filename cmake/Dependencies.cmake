@@ -36,6 +36,22 @@ if(NOT LIGHTGRAD_USE_INSTALLED)
     SHA256 d6c65aca6b1ed68e7a182f4757257b107ae403032760ed6ef121c9d55e81757d
     OPTIONS JSON_BuildTests=OFF JSON_Install=OFF)
 endif()
+# zlib inflates the .gz files of data sets. Its own CMake project renames a file of its sources, so what is fetched is
+# compiled here: the eight files that inflating and, for tests, deflating need.
+find_package(ZLIB QUIET)
+if(NOT ZLIB_FOUND AND NOT LIGHTGRAD_USE_INSTALLED)
+  enable_language(C)
+  FetchContent_Declare(zlib URL https://github.com/madler/zlib/releases/download/v1.3.1/zlib-1.3.1.tar.gz
+    URL_HASH SHA256=9a93b2b7dfdac77ceba5a558a580e74667dd6fede4585b91eefb60f03b72df23 DOWNLOAD_EXTRACT_TIMESTAMP OFF
+    SOURCE_SUBDIR none)
+  FetchContent_MakeAvailable(zlib)
+  set(files adler32 crc32 deflate inffast inflate inftrees trees zutil)
+  list(TRANSFORM files REPLACE "(.+)" "${zlib_SOURCE_DIR}/\\1.c")
+  add_library(lightgrad_zlib STATIC ${files})
+  target_include_directories(lightgrad_zlib SYSTEM PUBLIC "$<BUILD_INTERFACE:${zlib_SOURCE_DIR}>")
+  add_library(ZLIB::ZLIB ALIAS lightgrad_zlib)
+  install(TARGETS lightgrad_zlib EXPORT lightgrad-targets COMPONENT cpp ARCHIVE COMPONENT cpp)
+endif()
 if(LIGHTGRAD_BUILD_TESTS)
   lightgrad_dependency(GTest 1.11
     URL https://github.com/google/googletest/archive/refs/tags/v1.14.0.tar.gz

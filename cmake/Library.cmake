@@ -21,7 +21,7 @@ add_library(lightgrad::lightgrad ALIAS lightgrad)
 target_compile_features(lightgrad PUBLIC cxx_std_20)
 target_sources(lightgrad PUBLIC FILE_SET HEADERS BASE_DIRS "${PROJECT_SOURCE_DIR}" FILES ${lightgrad_headers})
 target_link_libraries(lightgrad PUBLIC Threads::Threads
-  PRIVATE hwy::hwy $<BUILD_INTERFACE:lightgrad_options> $<BUILD_INTERFACE:nlohmann_json::nlohmann_json>)
+  PRIVATE hwy::hwy ZLIB::ZLIB $<BUILD_INTERFACE:lightgrad_options> $<BUILD_INTERFACE:nlohmann_json::nlohmann_json>)
 set_target_properties(lightgrad PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR})
 
 # Visibility. In the static library every symbol is hidden: a program or an extension module that links it exports
@@ -47,6 +47,11 @@ if(BUILD_SHARED_LIBS)
   set(pc_requires "Requires.private")
 else()
   set(pc_requires "Requires")  # a static archive does not name what it needs
+endif()
+if(ZLIB_FOUND)
+  set(pc_zlib ", zlib")
+else()
+  set(pc_zlib_libs " -llightgrad_zlib")
 endif()
 file(RELATIVE_PATH pc_to_prefix "/${CMAKE_INSTALL_LIBDIR}/pkgconfig" "/")
 configure_file("${PROJECT_SOURCE_DIR}/cmake/lightgrad.pc.in" "${PROJECT_BINARY_DIR}/lightgrad.pc" @ONLY)

@@ -36,6 +36,7 @@ ALSO = {"lightgrad/ops/pointwise_rows": {"kernels"}}
 THIRD_PARTY = {
     "hwy": ("lightgrad/kernels/", *ALSO, "tests/cpp/", "benchmarks/"),
     "nlohmann": ("lightgrad/io/",),
+    "zlib.h": ("lightgrad/data/", "tests/cpp/"),
     "fmt": ("lightgrad/",),
     "gtest": ("tests/cpp/",),
     "gmock": ("tests/cpp/",),
@@ -44,7 +45,7 @@ THIRD_PARTY = {
     "Python.h": ("python/bind/",),
     "CLI": ("examples/",),
 }
-PRIVATE = {"hwy", "nlohmann", "fmt"}  # never in a header that users include (-inl.h is not one)
+PRIVATE = {"hwy", "nlohmann", "fmt", "zlib.h"}  # never in a header that users include (-inl.h is not one)
 USERS = ("examples/", "tests/consumer/")
 BINDING = OPS | {
     "nn",

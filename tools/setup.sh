@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # Brings what building needs: packages of the system (apt, as root or by sudo) and a virtual environment in .venv.
-# Usage: tools/setup.sh [check|docs|report]. Says nothing and costs nothing when everything is there.
+# Usage: tools/setup.sh [check|docs|report|fuzz]. Says nothing and costs nothing when everything is there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 case "${1:-build}" in
-  build) packages=(g++ ccache libhwy-dev nlohmann-json3-dev libgtest-dev libcli11-dev libbenchmark-dev
+  build) packages=(g++ ccache libhwy-dev nlohmann-json3-dev zlib1g-dev libgtest-dev libcli11-dev libbenchmark-dev
                    pkg-config python3-dev python3-venv) ;;
   check) packages=(clang-format clang-tidy python3-venv) ;;
   docs) packages=(graphviz) ;;
   report) packages=() ;;
+  fuzz) packages=(clang libclang-rt-dev) ;;
   *) echo "setup: unknown group '$1'" >&2; exit 2 ;;
 esac
 
@@ -34,7 +35,7 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 
 # The virtual environment. A stamp is the requirements file that it was made from.
-[ "${1:-build}" != docs ] || exit 0
+case "${1:-build}" in docs | fuzz) exit 0 ;; esac
 if [ ! -x .venv/bin/python ] || ! .venv/bin/python -c '' 2>/dev/null; then
   rm -rf .venv
   python3 -m venv .venv

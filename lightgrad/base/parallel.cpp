@@ -299,6 +299,8 @@ void set_num_threads(int n) {
   chosen_threads.store(n, std::memory_order_relaxed);
 }
 
+void run_inline() { inside_parallel = true; }
+
 void detail::run_chunks(std::int64_t chunks, void (*run)(void* context, std::int64_t chunk),
                         void* context) {
   const auto threads = static_cast<int>(std::min<std::int64_t>(num_threads(), chunks));

@@ -13,6 +13,10 @@ int num_threads();
 // Throws ValueError unless 1 <= n <= 1024.
 void set_num_threads(int n);
 
+// From now on this thread's parallel calls run inline: for threads that are workers themselves and
+// should not take the pool from the thread that they work for.
+void run_inline();
+
 namespace detail {
 void run_chunks(std::int64_t chunks, void (*run)(void* context, std::int64_t chunk), void* context);
 }

@@ -7,8 +7,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <exception>
 #include <string_view>
 #include <system_error>
 
@@ -33,14 +35,18 @@ std::string_view last_line(std::string_view s) {
 }
 
 // Reads until all writers are gone; false when time is up first. Keeps the last few KiB.
-bool drain(int pipe, Clock::time_point deadline, std::string& output) {
+bool drain(int pipe, Clock::time_point deadline, const std::function<void()>& tick,
+           std::string& output) {
   for (;;) {
-    const auto left =
+    if (tick) tick();
+    const std::int64_t left =
         std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now()).count();
+    if (left <= 0) return false;
     pollfd ready{pipe, POLLIN, 0};
-    const int n = left <= 0 ? 0 : poll(&ready, 1, static_cast<int>(left));
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return false;
+    const int n =
+        poll(&ready, 1, static_cast<int>(tick ? std::min<std::int64_t>(left, 100) : left));
+    if (n == 0 || (n < 0 && errno == EINTR)) continue;
+    if (n < 0) return false;
     char buffer[4096];
     const ssize_t got = read(pipe, buffer, sizeof buffer);
     if (got <= 0) return true;
@@ -51,7 +57,8 @@ bool drain(int pipe, Clock::time_point deadline, std::string& output) {
 
 }  // namespace
 
-RunResult run_program(const std::vector<std::string>& command, double seconds) {
+RunResult run_program(const std::vector<std::string>& command, double seconds,
+                      const std::function<void()>& tick) {
   const auto deadline = Clock::now() + std::chrono::milliseconds(std::int64_t(seconds * 1000));
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) return {false, text(command[0], ": ", reason(errno))};
@@ -71,7 +78,13 @@ RunResult run_program(const std::vector<std::string>& command, double seconds) {
   close(ends[1]);
 
   std::string output;
-  const bool ended = !error && drain(ends[0], deadline, output);
+  bool ended = false;
+  std::exception_ptr thrown;
+  try {
+    ended = !error && drain(ends[0], deadline, tick, output);
+  } catch (...) {
+    thrown = std::current_exception();
+  }
   close(ends[0]);
   if (error) return {false, text(command[0], ": ", reason(error))};
   if (!ended) kill(child, SIGKILL);
@@ -79,6 +92,7 @@ RunResult run_program(const std::vector<std::string>& command, double seconds) {
   while (waitpid(child, &status, 0) < 0) {
     if (errno != EINTR) return {true, text(command[0], ": ", reason(errno))};
   }
+  if (thrown) std::rethrow_exception(thrown);
   if (!ended) return {true, text(command[0], " took longer than ", seconds, " s")};
   if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return {true, {}};
   std::string why =

@@ -1,6 +1,7 @@
 // subprocess.h: a program run to its end or to its time limit, without a shell.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -13,7 +14,9 @@ struct RunResult {
   std::string failure;
 };
 
-// Its stdin and stdout are /dev/null. It stays in our process group: Ctrl-C ends it too.
-RunResult run_program(const std::vector<std::string>& command, double seconds);
+// Its stdin and stdout are /dev/null. It stays in our process group: Ctrl-C ends it too. `tick` is
+// called about ten times a second while it runs; when it throws, the program is ended first.
+RunResult run_program(const std::vector<std::string>& command, double seconds,
+                      const std::function<void()>& tick = {});
 
 }  // namespace lg::data

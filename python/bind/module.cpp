@@ -1,6 +1,7 @@
 // module.cpp: the extension module lightgrad._core: all parts, and the few functions that belong to
 // none.
 #include "common.h"
+#include "datasets.h"
 
 namespace lg::python {
 namespace {
@@ -55,5 +56,9 @@ NB_MODULE(_core, m) {
   bind_io(m);
   bind_graph(m);
   bind_profile(m);
+  nb::module_ data = m.def_submodule("data", "Data sets, their transforms, and the loader.");
+  bind_transforms(data);
+  bind_datasets(data);
+  bind_loader(data);
   list_names(m);
 }

@@ -22,13 +22,14 @@ from lightgrad.autograd import (
 
 TYPE_CHECKING = False  # type checkers know the name; importing typing would take as long as all the rest
 if TYPE_CHECKING:
-    from lightgrad import io, nn, optim, profiler, utils
+    from lightgrad import datasets, io, nn, optim, profiler, transforms, utils
     from lightgrad.io import load, save
 
 __all__ = [
     *_core.__all__,
     "__version__",
     "autograd",
+    "datasets",
     "enable_grad",
     "finfo",
     "iinfo",
@@ -42,6 +43,7 @@ __all__ = [
     "profiler",
     "save",
     "set_grad_enabled",
+    "transforms",
     "utils",
 ]
 
@@ -69,7 +71,7 @@ del _alias, _name
 
 
 def __getattr__(name):
-    """Imports the rooms io, nn, optim, utils, ... when they are first asked for."""
+    """Imports the rooms io, nn, optim, datasets, ... when they are first asked for."""
     import importlib
     import importlib.util
 

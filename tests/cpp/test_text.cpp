@@ -3,31 +3,16 @@
 #include "lightgrad/data/text.h"
 
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
 #include <chrono>
-#include <optional>
 
 #include "lightgrad/data/sha256.h"
 #include "lightgrad/data/subprocess.h"
+#include "tests/cpp/data_testing.h"
 #include "tests/cpp/io_testing.h"
 
 namespace lg::data {
 namespace {
-
-// An environment variable for the length of a scope.
-class Variable {
- public:
-  Variable(const char* name, const std::string& value) : name_(name) {
-    if (const char* old = getenv(name)) old_ = old;
-    setenv(name, value.c_str(), 1);
-  }
-  ~Variable() { old_ ? setenv(name_, old_->c_str(), 1) : unsetenv(name_); }
-
- private:
-  const char* name_;
-  std::optional<std::string> old_;
-};
 
 TEST(Sha256, KnownAnswers) {  // FIPS 180-4 examples, and the edges of a block by sha256sum
   const std::pair<std::string, const char*> answers[] = {
@@ -103,7 +88,12 @@ TEST(RunProgram, EndsAndLimits) {
   const RunResult none = run_program({"no-such-program-here"}, 10);
   EXPECT_FALSE(none.started);
   EXPECT_EQ(none.failure, "no-such-program-here: No such file or directory");
+  int ticks = 0;
+  EXPECT_EQ(run_program({"sleep", "0.5"}, 10, [&] { ++ticks; }).failure, "");
+  EXPECT_GE(ticks, 2);
+  const auto stop = [] { throw Error(ErrorKind::runtime, "stopped"); };
   const auto start = std::chrono::steady_clock::now();
+  EXPECT_THROW(run_program({"sleep", "60"}, 60, stop), Error);
   EXPECT_EQ(run_program({"sleep", "60"}, 0.2).failure, "sleep took longer than 0.2 s");
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(10));
 }
