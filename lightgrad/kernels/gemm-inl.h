@@ -43,10 +43,12 @@ inline constexpr int kTileRows = 6, kTileVecs = 2;
 template <class T> inline constexpr int64_t kLanes = hn::MaxLanes(hn::ScalableTag<T>());
 template <class T> inline constexpr int64_t kPanel = kTileVecs* kLanes<T>;  // columns of a tile
 
-// What the tile prefetches for the one after it: `lines` addresses, `stride` bytes apart.
+// What a tile prefetches for the one after it, once per eight steps of k in the second half:
+// `lines` addresses, `line_stride` bytes apart, and `stride` bytes further each time.
 struct Prefetch {
   const void* address = nullptr;
   int64_t stride = 0;
+  int64_t lines = 1, line_stride = 0;
 };
 
 // C[kRows, columns] = A B (+ C), columns <= kVecs * lanes. A lies anywhere (strides a_row, a_col);
@@ -86,7 +88,7 @@ HWY_NOINLINE void Tile(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, int64_
     }
     const char* line_a = static_cast<const char*>(next.address);
     for (; p >= 8; p -= 8, line_a += next.stride) {
-      hwy::Prefetch(line_a);
+      for (int64_t i = 0; i < next.lines; ++i) hwy::Prefetch(line_a + i * next.line_stride);
       LG_UNROLL for (int u = 0; u < 8; ++u) step();
     }
   }
@@ -202,13 +204,15 @@ HWY_NOINLINE void PackPanel(const T* HWY_RESTRICT b, int64_t b_row, int64_t b_co
   }
 }
 
-// `tiles` tiles of kRows rows of A, each as [k][kRows], `tile_size` apart: for A whose rows are not
-// contiguous.
+// `tiles` tiles of kRows rows of A, each as [k][kRows], `tile_size` apart. Every step of k lies on
+// a page of its own, where no hardware prefetcher follows: 16 steps ahead cover the latency.
 template <int kRows, class T>
 HWY_NOINLINE void PackTiles(const T* HWY_RESTRICT a, int64_t a_row, int64_t a_col, int64_t k,
                             int64_t tiles, T* HWY_RESTRICT to, int64_t tile_size) {
   for (int64_t p = 0; p < k; ++p, a += a_col, to += kRows) {
     if (a_row == 1) {
+      const T* ahead = a + 16 * a_col;
+      for (int64_t i = 0; i < tiles * kRows; i += 64 / sizeof(T)) hwy::Prefetch(ahead + i);
       for (int64_t t = 0; t < tiles; ++t) {
         LG_UNROLL for (int i = 0; i < kRows; ++i) to[t * tile_size + i] = a[t * kRows + i];
       }
@@ -227,6 +231,40 @@ void PackTiles(int64_t rows, const T* a, int64_t a_row, int64_t a_col, int64_t k
                                                         PackTiles<3, T>, PackTiles<4, T>,
                                                         PackTiles<5, T>, PackTiles<6, T>};
   pack[rows - 1](a, a_row, a_col, k, tiles, to, tile_size);
+}
+
+// sums[i] (+)= the sum of row i of A[rows, k]: four partial sums each, so that a chain is a quarter
+// of k long. A row meets the same additions in a vector and in the rest.
+template <class T>
+HWY_NOINLINE void SumRows(const T* HWY_RESTRICT a, int64_t a_row, int64_t a_col, int64_t rows,
+                          int64_t k, T* HWY_RESTRICT sums, bool add) {
+  const hn::ScalableTag<T> d;
+  constexpr int64_t N = kLanes<T>;
+  int64_t i = 0;
+  for (; a_row == 1 && i + N <= rows; i += N) {
+    hn::Vec<decltype(d)> part[4];
+    LG_UNROLL for (int q = 0; q < 4; ++q) part[q] = hn::Zero(d);
+    const T* at = a + i;
+    int64_t p = 0;
+    for (; p + 4 <= k; p += 4, at += 4 * a_col) {
+      LG_UNROLL for (int q = 0; q < 4; ++q) part[q] =
+          hn::Add(part[q], hn::LoadU(d, at + q * a_col));
+    }
+    for (; p < k; ++p, at += a_col) part[0] = hn::Add(part[0], hn::LoadU(d, at));
+    const auto sum = hn::Add(hn::Add(part[0], part[1]), hn::Add(part[2], part[3]));
+    hn::StoreU(add ? hn::Add(hn::LoadU(d, sums + i), sum) : sum, d, sums + i);
+  }
+  for (; i < rows; ++i) {
+    T part[4] = {};
+    const T* at = a + i * a_row;
+    int64_t p = 0;
+    for (; p + 4 <= k; p += 4, at += 4 * a_col) {
+      LG_UNROLL for (int q = 0; q < 4; ++q) part[q] += at[q * a_col];
+    }
+    for (; p < k; ++p, at += a_col) part[0] += *at;
+    const T sum = (part[0] + part[1]) + (part[2] + part[3]);
+    sums[i] = add ? sums[i] + sum : sum;
+  }
 }
 
 }  // namespace lg::kernels::HWY_NAMESPACE

@@ -2,18 +2,19 @@
 // blocked for the caches, and how it is cut for threads.
 //
 // A product takes the first of these paths that it fits:
-//   fill     k = 0                           nothing to multiply
-//   split    m n small, k large              parts of k in parallel, added in order; by shape alone
-//   vector   m = 1 or n = 1                  bound by reading the matrix once: packing would triple
-//   that small    at most 2^17 multiply-adds      B in place or one panel on the stack, one thread:
-//   a fork-join costs as much blocked  everything else                 B packed for L2, A in place
-//   unless transposed, a grid of threads
+//   fill     k = 0                         nothing to multiply
+//   split    m n small, k large            parts of k in parallel, added in order; by shape alone
+//   vector   m = 1 or n = 1                bound by reading the matrix once: packing would triple
+//   it small    at most 2^17 multiply-adds    B in place or one panel on the stack, one thread: a
+//                                          fork-join costs as much
+//   blocked  everything else               B packed for L2, A in place, a grid of threads
 #include "lightgrad/kernels/gemm.h"
 
 #include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <type_traits>
 
 #include "lightgrad/base/memory.h"
@@ -51,14 +52,24 @@ template <class T> class Scratch {
   T* p_;
 };
 
-// Bytes of L2 given to the packed block of B: half, the rest is for A, C and what streams through.
 // Only the order of the work depends on it, never a result.
-int64_t block_bytes() {
+int64_t l2_bytes() {
   static const int64_t bytes = [] {
     const long l2 = sysconf(_SC_LEVEL2_CACHE_SIZE);
-    return std::clamp<int64_t>(l2 > 0 ? l2 : 256 * 1024, 128 * 1024, 2048 * 1024) / 2;
+    return std::clamp<int64_t>(l2 > 0 ? l2 : 256 * 1024, 128 * 1024, 2048 * 1024);
   }();
   return bytes;
+}
+
+// A tile reads A where it lies: a broadcast costs the same from anywhere in L2. Along k a
+// transposed A has one line for each of the `depth` steps, used again by every panel of B, so they
+// must fit L2 together. At a stride of s lines they fall on every gcd(s, sets)-th of its sets
+// (about 1024 in the L2 of most): a stride of 4 KiB leaves a 64th of the cache, and such an A is
+// packed. (TN 1024 x 1024 x 1024 on Zen 5: .61 of the peak in place, .88 packed; 1152 x 384 x
+// 2048: .86 and .79.)
+bool lines_collide(int64_t stride_bytes, int64_t depth) {
+  if (stride_bytes % 64 != 0) return false;  // they drift over the sets
+  return depth * std::gcd(stride_bytes / 64, int64_t{1024}) > l2_bytes() / 64;
 }
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -290,19 +301,36 @@ template <class T> void Small(const Gemm<T>& g) {
 }
 
 // ---- blocked: rows [i0, i1) and columns [j0, j1) of C by one thread. Each block of B (depth x
-// half of L2) is packed once and stays in L2 while tiles of rows of A pass over its panels, each
-// tile staying in L1.
+// half of L2; the other half is for A, C and what streams through) is packed once and stays in L2
+// while tiles of rows of A pass over its panels.
+template <class T> bool PacksA(const Gemm<T>& g) {
+  return g.a_col != 1 && lines_collide(g.a_col * int64_t{sizeof(T)}, even(g.k, kDepth<T>));
+}
+
+// What the tile that multiplies panel q of `panels` prefetches of the next tile's A, so that all
+// panels together cover it: its rows, a line of each at a time, or the one line of each step of k.
+template <class T>
+Prefetch NextA(const T* next, int64_t a_row, int64_t a_col, int64_t k, int64_t q, int64_t panels) {
+  constexpr int64_t kSize = sizeof(T);
+  if (a_col == 1) {
+    const int64_t lines = ceil_div(kTileRows, panels);
+    return {next + q * lines % kTileRows * a_row, 64, lines, a_row * kSize};
+  }
+  const int64_t lines = ceil_div(16, panels);  // a tile prefetches k / 16 times
+  return {next + q * lines * (k / 16) * a_col, lines * a_col * kSize, lines, a_col * kSize};
+}
+
 template <class T> void Blocked(const Gemm<T>& g, int64_t i0, int64_t i1, int64_t j0, int64_t j1) {
   if (i0 >= i1 || j0 >= j1) return;
-  constexpr int64_t P = kPanel<T>,
-                    kGroup = 8;  // 8 tiles of 6 floats are whole cache lines of a transposed A
+  // Packing visits each step of k once per group, 12 lines of a transposed A of floats at a time.
+  constexpr int64_t P = kPanel<T>, kGroup = 32;
   const int64_t m = i1 - i0, n = j1 - j0;
   const int64_t depth = even(g.k, kDepth<T>), panels = ceil_div(n, P);
   const int64_t block =
-      even(panels, std::max<int64_t>(1, block_bytes() / (depth * P * int64_t{sizeof(T)})));
+      even(panels, std::max<int64_t>(1, l2_bytes() / 2 / (depth * P * int64_t{sizeof(T)})));
   // Heights differ by one at most: a last tile of one row would run at a sixth of the speed.
   const int64_t tiles = ceil_div(m, kTileRows), height = m / tiles, taller = m % tiles;
-  const bool pack_a = g.a_col != 1;
+  const bool pack_a = PacksA(g);
   const bool keep_a = block < panels;  // packed tiles are used again by the next block of B
   const int64_t tile_size = kTileRows * depth;
   Scratch<T> packed_b(block * P * depth),
@@ -321,7 +349,12 @@ template <class T> void Blocked(const Gemm<T>& g, int64_t i0, int64_t i1, int64_
       for (int64_t t = 0, i = i0, rows; t < tiles; ++t, i += rows) {
         rows = height + (t < taller);
         const T *a = g.a + i * g.a_row + p * g.a_col, *next = a + rows * g.a_row;
-        int64_t a_row = g.a_row, a_col = g.a_col, next_row = g.a_row;
+        int64_t a_row = g.a_row, a_col = g.a_col, next_row = g.a_row, next_col = g.a_col;
+        if (g.row_sums && j0 == 0 && q0 == 0 && t % kGroup == 0) {  // brings A near as well
+          const int64_t end = std::min(tiles, t + kGroup);
+          SumRows(a, a_row, a_col, end * height + std::min(end, taller) - (i - i0), k,
+                  g.row_sums + i, add);
+        }
         if (pack_a) {
           if (q0 == 0 && t % kGroup == 0) {
             const int64_t end = std::min(tiles, t + kGroup), turn = std::clamp(taller, t, end);
@@ -334,16 +367,17 @@ template <class T> void Blocked(const Gemm<T>& g, int64_t i0, int64_t i1, int64_
           }
           a = packed_a.get() + (keep_a ? t : t % kGroup) * tile_size;
           next = a + tile_size;
-          next_row = k;
           a_row = 1;
           a_col = rows;
+          next_row = k;  // all that matters is that six runs of k elements cover it
+          next_col = 1;
         }
         const TileFunction<T> tile = PickTile<T>(rows, P);
         for (int64_t q = q0; q < q1; ++q) {
           const int64_t j = j0 + q * P, columns = std::min(P, j1 - j);
           const TileFunction<T> fitting = columns == P ? tile : PickTile<T>(rows, columns);
           fitting(k, a, a_row, a_col, packed_b.get() + (q - q0) * P * k, P, g.c + i * g.c_row + j,
-                  g.c_row, columns, add, {next + (q - q0) % kTileRows * next_row, 64});
+                  g.c_row, columns, add, NextA(next, next_row, next_col, k, q - q0, q1 - q0));
         }
         if (last) Finish(g, i, rows, j0 + q0 * P, std::min(n, q1 * P) - q0 * P);
       }
@@ -363,11 +397,12 @@ template <class T> void Grid(const Gemm<T>& g, int threads) {
   const int64_t tiles = ceil_div(g.m, kTileRows), panels = ceil_div(g.n, P);
   int64_t best_rows = 1, best_columns = 1;
   double best = 1e300;
+  const bool packs_a = PacksA(g);
   for (int64_t columns = 1; columns <= std::min(parts, panels); ++columns) {
     const int64_t rows = std::min(parts / columns, tiles);
     const double m = double(ceil_div(tiles, rows)) * kTileRows,
                  n = double(ceil_div(panels, columns)) * P;
-    const double cost = m * n / 24 + m * (g.a_col == 1 ? 0.4 : 1.4) + n;  // per step of k
+    const double cost = m * n / 24 + m * (packs_a ? 1.4 : 0.4) + n;  // per step of k
     if (cost < best) {
       best = cost;
       best_rows = rows;
@@ -412,19 +447,35 @@ template <class T> void Split(const Gemm<T>& g, int64_t parts) {
   Finish(g, 0, g.m, 0, g.n);
 }
 
+// The row sums of a product that is not blocked, in the same parts of k.
+template <class T> void SumAllRows(const Gemm<T>& g) {
+  if (!g.row_sums) return;
+  int64_t p = 0;
+  do {
+    const int64_t k = std::min(g.k - p, kDepth<T>);
+    SumRows(g.a + p * g.a_col, g.a_row, g.a_col, g.m, k, g.row_sums, g.accumulate || p > 0);
+    p += k;
+  } while (p < g.k);
+}
+
 template <class T> void Multiply(const Gemm<T>& g, int threads) {
   if (g.k == 0) {
     if (!g.accumulate) {
       for (int64_t i = 0; i < g.m; ++i) std::fill_n(g.c + i * g.c_row, g.n, T(0));
     }
+    SumAllRows(g);
     return Finish(g, 0, g.m, 0, g.n);
   }
   if (g.k >= 4096) {
-    if (const int64_t parts = split_parts(g.m, g.n, g.k); parts > 1) return Split(g, parts);
+    if (const int64_t parts = split_parts(g.m, g.n, g.k); parts > 1) {
+      SumAllRows(g);
+      return Split(g, parts);
+    }
   }
-  if ((g.m == 1 || g.n == 1) && Vector(g, threads)) return;
+  if ((g.m == 1 || g.n == 1) && Vector(g, threads)) return SumAllRows(g);
   if (g.k * kPanel<T> <= Scratch<T>::kInline && g.m * g.n <= kSmallWork &&
       g.m * g.n * g.k <= kSmallWork) {
+    SumAllRows(g);
     return Small(g);
   }
   Grid(g, threads);
@@ -478,9 +529,14 @@ void gemm_batched(const Gemm<T>& one, int64_t batch, const int64_t* a_offset,
 }
 
 template <class T> void gemm_reference(const Gemm<T>& g) {
+  using Wide = std::conditional_t<std::is_same_v<T, float>, double, long double>;
   for (int64_t i = 0; i < g.m; ++i) {
+    if (g.row_sums) {
+      Wide sum = g.accumulate ? g.row_sums[i] : 0;
+      for (int64_t p = 0; p < g.k; ++p) sum += g.a[i * g.a_row + p * g.a_col];
+      g.row_sums[i] = static_cast<T>(sum);
+    }
     for (int64_t j = 0; j < g.n; ++j) {
-      using Wide = std::conditional_t<std::is_same_v<T, float>, double, long double>;
       Wide sum = g.accumulate ? g.c[i * g.c_row + j] : 0;
       for (int64_t p = 0; p < g.k; ++p)
         sum += Wide(g.a[i * g.a_row + p * g.a_col]) * g.b[p * g.b_row + j * g.b_col];

@@ -24,9 +24,12 @@ template <class T> struct Gemm {
   const T* bias = nullptr;  // [n], added to every row
   Activation activation = Activation::none;
   T* preactivation = nullptr;  // if given: what the activation was applied to, with stride c_row
+  T* row_sums =
+      nullptr;  // [m]; if given: (+)= the sums of A's rows, as a column of ones in B would
 };
 
-// k = 0 gives zeros (or C), plus bias; m or n = 0 does nothing.
+// k = 0 gives zeros (or C), plus bias; m or n = 0 does nothing. With A = g^T, B = x the product is
+// the gradient of a layer's weight, and row_sums that of its bias.
 template <class T> void gemm(const Gemm<T>& g);
 
 // gemm for i in [0, batch), with a, b, c (and preactivation, as c) moved on by the i-th offset in

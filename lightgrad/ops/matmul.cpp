@@ -1,7 +1,9 @@
 #include "lightgrad/ops/matmul.h"
 
 #include "lightgrad/backend/backend.h"
+#include "lightgrad/base/watch.h"
 #include "lightgrad/ops/creation.h"
+#include "lightgrad/ops/float_kernels.h"
 #include "lightgrad/ops/ops.h"
 
 namespace lg {
@@ -12,6 +14,8 @@ Tensor as_rows(const Tensor& x) {
   return reshape(
       x, {lead.numel(), x.shape().back()});  // not -1, which rows of no elements cannot answer
 }
+
+Tensor as_column(const Tensor& x, bool vector) { return vector ? unsqueeze(x, -1) : x; }
 
 namespace {
 
@@ -188,7 +192,7 @@ Tensor Linear::forward(const Tensor& x, const Tensor& weight, const Tensor& bias
   // Rows in place where the leading dimensions run into one another.
   const bool rows = x.rank() == 2 || x.is_contiguous();
   const Tensor flat = rows ? x : x.copy();
-  auto run = [&]<class T>(T) {
+  with_floats(x, "linear", [&]<class T>(const auto& table, T) {
     kernels::Gemm<T> g{};
     g.m = leading(x.shape(), 1).numel();
     g.n = out_features;
@@ -205,15 +209,46 @@ Tensor Linear::forward(const Tensor& x, const Tensor& weight, const Tensor& bias
                          ? Expand{{}, {g.n}}.forward(bias).copy()
                          : bias;
     if (b.defined()) g.bias = b.data<T>();
-    backend(x.device()).of<T>().gemm(g);
-  };
-  if (x.dtype() == DType::float32)
-    run(float{});
-  else if (x.dtype() == DType::float64)
-    run(double{});
-  else
-    fail(ErrorKind::type, "linear", "x is ", x.describe(), ", expected a floating-point dtype");
+    table.gemm(g);
+  });
   return y;
+}
+
+void Linear::backward(const Tensor& g, const Tensor* in, const Tensor& y, unsigned wanted,
+                      std::span<Tensor> out) const {
+  const Tensor &x = in[0], &weight = in[1], &bias = in[2];
+  if (wanted & 0b001) out[0] = vjp_x(g, x, weight, bias, y);
+  const bool both = (wanted & 0b110) == 0b110 && weight.numel() > 0;
+  if (wanted & 0b010) {
+    const Tensor rows = as_rows(as_column(g, weight.rank() == 1)), xs = as_rows(x);
+    out[1] = Tensor::empty(weight.shape(), weight.dtype());
+    const Tensor sums = both ? Tensor::empty({rows.size(1)}, weight.dtype()) : Tensor();
+    with_floats(weight, "linear", [&]<class T>(const auto& table, T) {
+      kernels::Gemm<T> product{};  // g^T x
+      product.m = rows.size(1);
+      product.n = xs.size(1);
+      product.k = rows.size(0);
+      product.a = rows.data<T>();
+      product.a_row = rows.strides()[1];
+      product.a_col = rows.strides()[0];
+      product.b = xs.data<T>();
+      product.b_row = xs.strides()[0];
+      product.b_col = xs.strides()[1];
+      product.c = out[1].data<T>();
+      product.c_row = product.n;
+      if (both) product.row_sums = sums.data<T>();
+      table.gemm(product);
+    });
+    if (both) out[2] = sums.shape() == bias.shape() ? sums : sum_to(sums, bias.shape());
+    if (watch::on(watch::profile)) [[unlikely]] {  // what vjp_x calls counts itself
+      const double g_size = static_cast<double>(rows.numel()),
+                   x_size = static_cast<double>(xs.numel()),
+                   written = static_cast<double>(out[1].numel() + (both ? sums.numel() : 0));
+      watch::add({2 * g_size * static_cast<double>(xs.size(1)) + (both ? g_size : 0),
+                  (g_size + x_size + written) * static_cast<double>(size_of(g.dtype()))});
+    }
+  }
+  if ((wanted & 0b100) && !both) out[2] = vjp_z(g, x, weight, bias, y);
 }
 
 }  // namespace ops

@@ -1,6 +1,8 @@
 // matmul.h: products of matrices.
 #pragma once
 
+#include <span>
+
 #include "lightgrad/ops/op.h"
 #include "lightgrad/tensor/tensor.h"
 
@@ -8,6 +10,9 @@ namespace lg {
 // x [..., n] seen as [rows, n].
 Tensor as_rows(const Tensor& x);
 inline Probe as_rows(const Probe& x) { return x; }
+// x [...] seen as [..., 1] where the weight is a vector.
+Tensor as_column(const Tensor& x, bool vector);
+inline Probe as_column(const Probe& x, bool) { return x; }
 }  // namespace lg
 
 namespace lg::ops {
@@ -35,20 +40,27 @@ struct Matmul : Composite<2> {
   Tensor forward(const Tensor& x, const Tensor& y) const;
 };
 
-// bias may be absent.
+// weight may be a vector, which gives one number per row of x; bias may be absent. The formulas are
+// for gradients of gradients; `backward` sums the bias's gradient while it multiplies for the
+// weight's.
 struct Linear : Heavy<3> {
   static constexpr OpInfo info{
       .name = "linear", .math = "x weight^T + bias", .args = {"x", "weight", "bias"}};
-  static constexpr unsigned optional = 0b100;
+  static constexpr unsigned optional = 0b100, gradients = 0b111;
   static constexpr bool widens_half = true;
   static Cost cost(Metas in, const Meta& out) {
     const double bias = in[2].numel() > 0 ? out.numel() : 0;
     return {2 * out.numel() * static_cast<double>(in[0].shape.back()) + bias, moved(in, out)};
   }
   Tensor forward(const Tensor& x, const Tensor& weight, const Tensor& bias) const;
-  template <class T> static T vjp_x(T g, T, T weight, T, T) { return matmul(g, weight); }
-  template <class T> static T vjp_y(T g, T x, T, T, T) {
-    return matmul(transpose(as_rows(g), 0, 1), as_rows(x));
+  void backward(const Tensor& g, const Tensor* in, const Tensor& y, unsigned wanted,
+                std::span<Tensor> out) const;
+  template <class T> static T vjp_x(T g, T, T weight, T, T) {
+    return matmul(as_column(g, weight.shape().rank() == 1), as_rows(weight));
+  }
+  template <class T> static T vjp_y(T g, T x, T weight, T, T) {
+    const T columns = as_column(g, weight.shape().rank() == 1);
+    return sum_to(matmul(transpose(as_rows(columns), 0, 1), as_rows(x)), weight.shape());
   }
   template <class T> static T vjp_z(T g, T, T, T bias, T) { return sum_to(g, bias.shape()); }
 };

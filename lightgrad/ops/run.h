@@ -133,11 +133,10 @@ template <class Op> struct OpNode final : Node {
       }
     }
     if constexpr (HasJointBackward<Op>) {
-      joint(g, x, y, gradients);
-    } else {
-      [&]<int... I>(std::integer_sequence<int, I...>) { (one<I>(g, x, y, gradients), ...); }
-      (std::make_integer_sequence<int, arity>());
+      if (!HasVjp<0, Op> || !autograd::grad_enabled) return joint(g, x, y, gradients);
     }
+    [&]<int... I>(std::integer_sequence<int, I...>) { (one<I>(g, x, y, gradients), ...); }
+    (std::make_integer_sequence<int, arity>());
   }
 
  private:
@@ -165,21 +164,29 @@ template <class Op> struct OpNode final : Node {
       unsigned wanted = 0;
       for (int i = 0; i < arity; ++i) wanted |= (edge[i] ? 1u : 0u) << i;
       wanted &= Op::gradients;
-      if (!autograd::grad_enabled) {
+      // With formulas, what those mention is kept, and of the rest the sizes; the block counts its
+      // kernel's cost itself, because operations that it calls count theirs.
+      if constexpr (HasVjp<0, Op>) {
+        for (int i = 0; i < arity; ++i) {
+          if (wanted >> i & 1 && !x[i].defined())
+            x[i] = Tensor::shape_only(meta[i].shape, meta[i].dtype);
+        }
+        op.backward(g, x, y, wanted, gradients);
+      } else if (!autograd::grad_enabled) {
         op.backward(g, x, y, wanted, gradients);
         if (watch::on(watch::profile)) [[unlikely]]
           detail::add_backward_cost(op, meta, out_meta, wanted);
-        return;
+      } else {
+        detail::composite_gradients(
+            {x, static_cast<std::size_t>(arity)}, wanted, g,
+            [&](std::span<const Tensor> a) {
+              return [&]<std::size_t... I>(std::index_sequence<I...>) {
+                return op.composite(a[I]...);
+              }
+              (std::make_index_sequence<static_cast<std::size_t>(arity)>());
+            },
+            gradients);
       }
-      detail::composite_gradients(
-          {x, static_cast<std::size_t>(arity)}, wanted, g,
-          [&](std::span<const Tensor> a) {
-            return [&]<std::size_t... I>(std::index_sequence<I...>) {
-              return op.composite(a[I]...);
-            }
-            (std::make_index_sequence<static_cast<std::size_t>(arity)>());
-          },
-          gradients);
     }
   }
 };

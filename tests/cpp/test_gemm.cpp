@@ -55,6 +55,7 @@ struct Options {
   bool accumulate = false, bias = false, save = false;
   Activation activation = Activation::none;
   std::int64_t pad = 0;  // of C
+  bool row_sums = false;
 };
 
 template <class T>
@@ -86,11 +87,15 @@ void check(std::int64_t m, std::int64_t n, std::int64_t k, Layout la, Layout lb,
   g.bias = o.bias ? bias.data.data() : nullptr;
   g.activation = o.activation;
   g.preactivation = o.save ? before.data() : nullptr;
+  const std::vector<T> sums_start(m + 1, T(0.5));  // one more, which must not change
+  std::vector<T> sums = sums_start, expected_sums = sums_start;
+  g.row_sums = o.row_sums ? sums.data() : nullptr;
 
   std::vector<T> expected = c.data, expected_before = before;
   Gemm<T> r = g;
   r.c = expected.data();
   r.preactivation = o.save ? expected_before.data() : nullptr;
+  r.row_sums = o.row_sums ? expected_sums.data() : nullptr;
   gemm_reference(r);
 
   // k roundings of partial sums of products below 1, which reach about sqrt(k): below k / 4 units,
@@ -100,8 +105,13 @@ void check(std::int64_t m, std::int64_t n, std::int64_t k, Layout la, Layout lb,
   for_each_target([&] {
     c.data = start;
     std::fill(before.begin(), before.end(), T(77));
+    sums = sums_start;
     g.c = c.data.data();
     gemm(g);
+    for (std::size_t i = 0; i < sums.size(); ++i) {
+      ASSERT_NEAR(sums[i], expected_sums[i], tolerance * (1 + std::abs(double(expected_sums[i]))))
+          << "sum of row " << i;
+    }
     for (std::size_t i = 0; i < expected.size(); ++i) {
       const double scale = 1 + std::abs(double(expected[i]));
       ASSERT_LE(std::abs(double(c.data[i]) - double(expected[i])), tolerance * scale) << "at " << i;
@@ -191,6 +201,52 @@ TYPED_TEST(GemmTest, BiasActivationAndSavedPreactivation) {
           check<TypeParam>(23, 1, 21, plain, plain, o);
           check<TypeParam>(23, 1, 21, transposed, general, o);
         }
+}
+
+TYPED_TEST(GemmTest, SumsOfRows) {
+  struct {
+    std::int64_t m, n, k;
+  } const sizes[] = {{1, 1, 3},    {5, 19, 11},   {7, 1, 400},   {1, 40, 9},     {33, 20, 0},
+                     {64, 64, 64}, {97, 65, 385}, {210, 70, 61}, {35, 200, 391}, {9, 5, 9001}};
+  for (auto [m, n, k] : sizes)
+    for (auto la : layouts)
+      for (bool accumulate : {false, true})
+        check<TypeParam>(m, n, k, la, plain, {.accumulate = accumulate, .row_sums = true});
+}
+
+TYPED_TEST(GemmTest, TransposedLeftOperandWhoseLinesCollideInCache) {
+  // A stride of 4 KiB, where A is packed, beside one that is not a whole number of lines.
+  constexpr std::int64_t stride = 4096 / sizeof(TypeParam);
+  for (std::int64_t row : {stride, 3 * stride, stride + 1})
+    for (std::int64_t m : {6, 61, 200, 199}) {
+      const std::int64_t n = 70, k = 400;
+      const Matrix<TypeParam> a(m, k, 1, row, 1), b(k, n, n, 1, 2);
+      std::vector<TypeParam> c(m * n), expected(m * n), sums(m), expected_sums(m);
+      Gemm<TypeParam> g{.m = m,
+                        .n = n,
+                        .k = k,
+                        .a = a.data.data(),
+                        .a_row = 1,
+                        .a_col = row,
+                        .b = b.data.data(),
+                        .b_row = n,
+                        .b_col = 1,
+                        .c = expected.data(),
+                        .c_row = n};
+      g.row_sums = expected_sums.data();
+      gemm_reference(g);
+      g.c = c.data();
+      g.row_sums = sums.data();
+      const double tolerance = 110 * std::numeric_limits<TypeParam>::epsilon();
+      for_each_target([&] {
+        std::fill(c.begin(), c.end(), TypeParam(77));
+        gemm(g);
+        for (std::int64_t i = 0; i < m * n; ++i)
+          ASSERT_NEAR(c[i], expected[i], tolerance * (1 + std::abs(double(expected[i]))));
+        for (std::int64_t i = 0; i < m; ++i)
+          ASSERT_NEAR(sums[i], expected_sums[i], tolerance * (1 + std::abs(expected_sums[i])));
+      });
+    }
 }
 
 TYPED_TEST(GemmTest, InfinityAndNaNPropagate) {
@@ -305,6 +361,10 @@ TYPED_TEST(GemmTest, SameBitsAtAnyNumberOfThreads) {
                     .accumulate = true,
                     .bias = bias.data.data(),
                     .activation = Activation::gelu};
+          const std::size_t all = c.data.size();
+          c.data.resize(all + m, T(1));
+          g.c = c.data.data();
+          g.row_sums = c.data.data() + all;
           gemm(g);
           if (threads == 1) {
             first = c.data;

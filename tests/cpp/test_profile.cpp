@@ -218,14 +218,14 @@ TEST(Profile, BeginsInsideOfAnOperation) {
 }
 
 TEST(Profile, WhatAnOperationCallsCountsThere) {
-  const Tensor x = leaf({6, 4}), weight = leaf({5, 4}, 2);
-  const Tensor y = linear(x, weight);
+  const Tensor x = leaf({6, 4}), weight = leaf({4, 5}, 2);
+  const Tensor y = matmul(x, weight);
   Profile p;
   y.backward(floats({6, 5}));
   p.stop();
   const auto& all = p.events();
   const auto outer = std::find_if(all.begin(), all.end(), [](const Event& e) {
-    return e.name == "linear" && e.phase == Phase::backward;
+    return e.name == "bmm" && e.phase == Phase::backward;
   });
   ASSERT_NE(outer, all.end());
   EXPECT_EQ(outer->depth, 0);
