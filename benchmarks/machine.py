@@ -79,6 +79,19 @@ def versions():
     return found
 
 
+TORCH = """
+import re, torch
+words = [re.sub(r"-Product.*| \\(Git.*", "", line).strip(" -") for line in torch.__config__.show().splitlines()]
+wanted = ("Math Kernel Library", "MKL-DNN", "CPU capability")
+print("; ".join(word for word in words if any(part in word for part in wanted) and "Build settings" not in word))
+"""
+
+
+def torch_uses():
+    """PyTorch's kernels: which MKL, which oneDNN, and the instructions of its own loops."""
+    return words(sys.executable, "-c", TORCH)
+
+
 def installed_mb(name):
     """Megabytes of a package and all that it needs."""
     seen, waiting, total = set(), [name], 0

@@ -38,7 +38,12 @@ QUICK = {
 
 
 def about(threads, how):
-    return {"machine": machine.describe(), "versions": machine.versions(), "peaks": machine.peaks(threads)}
+    return {
+        "machine": machine.describe(),
+        "versions": machine.versions(),
+        "torch_uses": machine.torch_uses(),
+        "peaks": machine.peaks(threads),
+    }
 
 
 def torch_ways(how):

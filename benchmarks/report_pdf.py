@@ -127,6 +127,8 @@ def summary(report):
             + f"; {sum(data['minutes'].values()):.0f} minutes in all",
         ),
     ]
+    if data.get("torch_uses"):
+        facts.insert(-1, ("PyTorch's kernels", textwrap.shorten(data["torch_uses"], 160)))
     if p:
         facts.insert(
             2,
@@ -203,10 +205,19 @@ def legend(figure):
 
 def gemm_page(report):
     pairs, p = of_group(report.data, "gemm"), peak(report.data)
+    best = ""
+    if p:
+        ours = max(rate(row, "lightgrad", "flop") for row, _ in pairs)
+        theirs = max(rate(row, r["peer"], "flop") for row, r in pairs)
+        parts = [
+            f"{who} {most:.0f} ({1e11 * most / p['flops']:.0f}%)"
+            for who, most in (("LightGrad", ours), ("PyTorch", theirs))
+        ]
+        best = f"The most of the peak of {p['flops'] / 1e9:.0f}: {', '.join(parts)}."
     figure = report.page(
         "Matrix products of the steps",
         "GFLOP/s, m x n x k. NT is a layer's forward, NN the gradient of its input, TN of its weight; TT is here for"
-        " completeness.",
+        f" completeness. {best}",
     )
     axes = figure.subplots(
         2, 2, gridspec_kw={"left": 0.13, "right": 0.95, "top": 0.86, "bottom": 0.09, "hspace": 0.28, "wspace": 0.35}
