@@ -104,7 +104,7 @@ def memory_cases(group, rows, columns):
     case = lambda name, text: Case(group, name, text)
     for kind in ("layer_norm", "gelu", "softmax"):
         yield case(f"{kind}", f"{kind} {shape} mode=forward")
-        yield case(f"{kind}, forward and backward", f"{kind} {shape} mode=train")
+        yield case(f"{kind} with backward", f"{kind} {shape} mode=train")
     yield case("AdamW", f"adamw n={rows * columns} tensors=1")
     for kind in ("sum", "mean", "amax"):
         for dim, words in (("all", "of all"), ("0", "over rows"), ("1", "over columns")):

@@ -27,7 +27,7 @@ from report_table import TORCH, how_fast, of_group, peak, slower_with
 from turns import ratio
 
 WIDTH, HEIGHT = 11.69, 8.27
-FOUR = {"left": 0.15, "right": 0.95, "top": 0.85, "bottom": 0.1, "hspace": 0.35, "wspace": 0.45}
+FOUR = {"left": 0.15, "right": 0.95, "top": 0.83, "bottom": 0.1, "hspace": 0.35, "wspace": 0.45}
 
 
 class Report:
@@ -39,7 +39,7 @@ class Report:
         self.number += 1
         figure = plt.figure(figsize=(WIDTH, HEIGHT))
         figure.text(0.05, 0.945, title, fontsize=17, weight="bold")
-        text = "\n".join(line for part in text.split("\n") for line in textwrap.wrap(part, 150))
+        text = "\n".join(line for part in text.split("\n") for line in textwrap.wrap(part, 165))
         figure.text(0.05, 0.925, text, fontsize=9, color=GREY, va="top", linespacing=1.4)
         machine = self.data.get("machine", {})
         cpu = f"{machine.get('cpu', '')}, {self.data['threads']} threads"
@@ -151,7 +151,7 @@ def steps_page(report):
     older = ""
     for target in ("AVX2", "SSE4"):
         times = ", ".join(f"{name} {slower:.2f}" for name, slower in slower_with(data, target).items())
-        older += f"Times as long with {target} alone: {times}. " * bool(times)
+        older += f"Times as long with {target}: {times}. " * bool(times)
     figure = report.page(
         "Training steps",
         "Forward, backward and the optimizer's update, float32; the bar is the median, the black line runs from the"
@@ -216,11 +216,11 @@ def gemm_page(report):
         best = f"The most of the peak of {p['flops'] / 1e9:.0f}: {', '.join(parts)}."
     figure = report.page(
         "Matrix products of the steps",
-        "GFLOP/s, m x n x k. NT is a layer's forward, NN the gradient of its input, TN of its weight; TT is here for"
-        f" completeness. {best}",
+        "GFLOP/s, m x n x k. NT is a layer's forward, NN the gradient of its input, TN of its weight; TT is extra."
+        f"\n{best}",
     )
     axes = figure.subplots(
-        2, 2, gridspec_kw={"left": 0.13, "right": 0.95, "top": 0.86, "bottom": 0.09, "hspace": 0.28, "wspace": 0.35}
+        2, 2, gridspec_kw={"left": 0.13, "right": 0.95, "top": 0.84, "bottom": 0.09, "hspace": 0.28, "wspace": 0.35}
     )
     for ax, form in zip(axes.flat, ("NT", "NN", "TN", "TT"), strict=True):
         rows = [(dict(row, name=row["name"][3:]), r) for row, r in pairs if row["name"].startswith(form)]

@@ -114,7 +114,7 @@ def ratios(ax, rows, must, aim, title):
         ax.plot(r["median"], y, "o", color=color, markersize=5)
     ax.set_xscale("log")
     low = min([0.5, *(r["low"] for _, r in rows)])
-    high = max([4, *(r["high"] for _, r in rows)])
+    high = max([4, aim, *(r["high"] for _, r in rows)])
     ax.set_xlim(low / 1.1, high * 1.15)
     plain_log(ax.xaxis)
     ax.axvline(must, color=INK, linewidth=1)
@@ -124,7 +124,7 @@ def ratios(ax, rows, must, aim, title):
     ax.tick_params(axis="y", length=0)
     ax.grid(axis="x")
     ax.set_title(title)
-    ax.set_xlabel(f"PyTorch's time / LightGrad's   (line: must, {must:g}; dashed: aim, {aim:g})")
+    ax.set_xlabel(f"PyTorch's time / LightGrad's (line: must {must:g}, dashed: aim {aim:g})")
 
 
 def targets(ax, lines):
@@ -199,18 +199,17 @@ def roofline(ax, data):
 
 
 def shares(ax, data, groups):
-    """Per group, which share of the machine's limit each case reaches."""
-    p = peak(data)
-    labels = []
+    """Per group, which share of the machine's limit each case reaches; from 200 percent on at the edge."""
+    p, labels, most = peak(data), [], 200
     for y, (group, label) in enumerate(groups.items()):
         labels.append(label)
         for row, r in of_group(data, group):
             limit = limit_ms(row, p)
             for name, color, shift in (("lightgrad", OURS, -0.16), (r["peer"], THEIRS, 0.16)):
-                share = 100 * limit / row["systems"][name]["median"]
+                share = min(100 * limit / row["systems"][name]["median"], most)
                 ax.plot(share, y + shift, "o", color=color, markersize=4, alpha=0.55, mew=0)
     ax.axvline(100, color=INK, linewidth=1.2)
-    ax.set_xlim(left=0)
+    ax.set_xlim(0, 1.04 * most)
     ax.set_yticks(range(len(labels)), labels)
     ax.set_ylim(len(labels) - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)

@@ -111,7 +111,7 @@ def peak(data, threads=None):
 
 def limit_ms(row, p):
     """The least time that the machine needs: its FLOP at the peak or its bytes at full speed, whichever takes longer.
-    What fits the cores' own caches (half of them, at 2 MiB for both together) is held against their speed."""
+    What fits the cores' own second-level caches (some 2 MiB together) is held against their speed."""
     size = row.get("bytes", 0)
-    speed = p["cache"] if size < 2**20 else p["memory"]
+    speed = p["cache"] if size <= 2**21 else p["memory"]
     return 1e3 * max(row["flop"] / p["flops"], size / speed)
