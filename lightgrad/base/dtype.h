@@ -24,6 +24,10 @@ constexpr std::string_view name_of(DType t) {
 constexpr bool is_floating(DType t) { return t >= DType::float16; }
 constexpr bool is_half(DType t) { return t == DType::float16 || t == DType::bfloat16; }
 constexpr bool is_integral(DType t) { return t < DType::float16; }  // bool included, as in PyTorch
+// What kernels compute t in: halves in float32, integers in int64.
+constexpr DType compute_type(DType t) {
+  return is_half(t) ? DType::float32 : is_integral(t) ? DType::int64 : t;
+}
 
 // PyTorch's lattice for two tensors of full rank: the smaller type that holds both kinds.
 constexpr DType promote(DType a, DType b) {

@@ -62,6 +62,7 @@ inline double moved(Metas in, const Meta& out) {
 enum class Rule : std::uint8_t {
   floating,    // integers become the default float dtype
   any,         // integers stay integers (computed in int64, wrapped)
+  number,      // as any, but truths become int64
   comparison,  // computed in the promoted dtype, gives bool
 };
 template <int N, Rule R> struct Pointwise {
@@ -71,6 +72,7 @@ template <int N, Rule R> struct Pointwise {
 };
 using Unary = Pointwise<1, Rule::floating>;
 using UnaryAny = Pointwise<1, Rule::any>;
+using UnaryNumber = Pointwise<1, Rule::number>;
 using Predicate = Pointwise<1, Rule::comparison>;
 using Binary = Pointwise<2, Rule::any>;
 using BinaryFloat = Pointwise<2, Rule::floating>;

@@ -27,9 +27,6 @@ struct Promotion {
   }
 };
 
-DType compute_type(DType t) {
-  return t == DType::float64 ? DType::float64 : is_floating(t) ? DType::float32 : DType::int64;
-}
 int compute_index(DType compute) {
   return compute == DType::float32 ? 0 : compute == DType::float64 ? 1 : 2;
 }
@@ -95,10 +92,7 @@ struct Dtypes {
   DType compute, result;
 };
 
-// A bound with a fraction makes integers fractions, as in PyTorch.
-bool has_fraction(double bound) { return bound != std::trunc(bound) && !std::isnan(bound); }
-
-Dtypes dtypes_of(const PointwiseTraits& op, const double* attributes, const Tensor* const* in) {
+Dtypes dtypes_of(const PointwiseTraits& op, const Tensor* const* in) {
   DType t;
   if (op.arity == 1 && !in[0]->is_weak()) {
     t = in[0]->dtype();
@@ -113,12 +107,7 @@ Dtypes dtypes_of(const PointwiseTraits& op, const double* attributes, const Tens
     t = result_type({in + first, static_cast<std::size_t>(op.arity - first)});
   }
   if (op.rule == Rule::floating && is_integral(t)) t = default_dtype();
-  // PyTorch's square is pow(x, 2): truths become numbers.
-  if (t == DType::bool_ && op.index == PointwiseOps::index<ops::Square>()) t = DType::int64;
-  if (is_integral(t) && op.index == PointwiseOps::index<ops::Clamp>() &&
-      (has_fraction(attributes[0]) || has_fraction(attributes[1]))) {
-    t = default_dtype();
-  }
+  if (op.rule == Rule::number && t == DType::bool_) t = DType::int64;
   return {compute_type(t), op.rule == Rule::comparison ? DType::bool_ : t};
 }
 
@@ -126,7 +115,7 @@ Dtypes dtypes_of(const PointwiseTraits& op, const double* attributes, const Tens
 
 Tensor pointwise_forward(const PointwiseTraits& op, const double* attributes,
                          const Tensor* const* in, const Tensor* out) {
-  const auto [compute, result] = dtypes_of(op, attributes, in);
+  const auto [compute, result] = dtypes_of(op, in);
   const auto& rows = backend(in[0]->device()).pointwise_rows(op.index);
   const kernels::Row row = rows.forward[static_cast<std::size_t>(compute_index(compute))];
 

@@ -99,7 +99,7 @@ struct Sign : UnaryAny {
   template <class T> static T vjp(T g, T, T) { return g * T(0); }
 };
 
-struct Square : UnaryAny {
+struct Square : UnaryNumber {
   static constexpr OpInfo info{.name = "square", .math = "x^2"};
   template <class V> static V eval(V x) { return x * x; }
   template <class T> static T vjp(T g, T x, T) { return g * (T(2) * x); }
@@ -293,6 +293,11 @@ struct Clamp : UnaryAny {
   std::optional<double> min, max;
   static constexpr OpInfo info{.name = "clamp", .math = "x held between min and max"};
   static constexpr auto attrs = std::tuple(attr(&Clamp::min, "min"), attr(&Clamp::max, "max"));
+  // A bound with a fraction makes integers fractions, as in PyTorch.
+  static Rule rule_of(const double* bounds) {
+    const auto whole = [](double b) { return std::isnan(b) || b == std::trunc(b); };
+    return whole(bounds[0]) && whole(bounds[1]) ? Rule::any : Rule::floating;
+  }
   static constexpr unsigned keeps =
       0b01;  // without bounds, as the Probe sees it, the gradient mentions only g
   template <class V> V eval(V x) const {

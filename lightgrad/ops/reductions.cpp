@@ -69,10 +69,6 @@ Layout layout(const Tensor& x, DType compute, const Axes& dim, bool keepdim,
   return l;
 }
 
-DType compute_type(DType t) {
-  return is_half(t) ? DType::float32 : is_integral(t) ? DType::int64 : t;
-}
-
 // Calls f(T{}, kernels of T) for the compute type, and rounds the result to `result` once.
 template <class F>
 Tensor reduce(const Tensor& x, const Axes& dim, bool keepdim, std::string_view name, DType result,

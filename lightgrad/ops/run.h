@@ -71,6 +71,12 @@ template <class Op> constexpr PointwiseTraits traits() {
   return {PointwiseOps::index<Op>(), Op::arity, Op::rule, std::same_as<Op, ops::Where>,
           Op::info.name};
 }
+// The same for an operation with these attributes, which may have a say in its rule.
+template <class Op> constexpr PointwiseTraits traits(const double* attributes) {
+  PointwiseTraits t = traits<Op>();
+  if constexpr (requires { Op::rule_of(attributes); }) t.rule = Op::rule_of(attributes);
+  return t;
+}
 template <class Op> std::array<double, 4> numbers_of(const Op& op) {
   std::array<double, 4> out{};
   std::size_t i = 0;
@@ -264,7 +270,7 @@ template <class Op, class... T> result_t<Op> run(Op op, const T&... tensors) {
     Tensor y;
     if constexpr (Op::pointwise) {
       const auto numbers = detail::numbers_of(op);
-      constexpr auto traits = detail::traits<Op>();
+      const auto traits = detail::traits<Op>(numbers.data());
       if (watched) [[unlikely]]
         y = detail::pointwise_watched(traits, numbers.data(), in);
       else
@@ -307,10 +313,11 @@ const Tensor& run_in_place(Op op, const Tensor& x, const T&... others) {
     if (recorded) node = make_node(op, saved);
   }
   const auto numbers = detail::numbers_of(op);
+  const auto traits = detail::traits<Op>(numbers.data());
   if (watch::on(watch::profile)) [[unlikely]]
-    detail::pointwise_watched(detail::traits<Op>(), numbers.data(), in, &x);
+    detail::pointwise_watched(traits, numbers.data(), in, &x);
   else
-    detail::pointwise_forward(detail::traits<Op>(), numbers.data(), in, &x);
+    detail::pointwise_forward(traits, numbers.data(), in, &x);
   x.impl()->storage->bump_version();
   if (node) attach(std::move(node), x);
   if (recorded) detail::note_in_place(x);

@@ -75,9 +75,6 @@ void check_same_dtype(const Tensor& x, const Tensor& source, std::string_view na
   }
 }
 
-DType number_type(DType t) {
-  return is_half(t) ? DType::float32 : is_integral(t) ? DType::int64 : t;
-}
 Tensor as(const Tensor& x, DType t) { return x.dtype() == t ? x : ops::Cast{{}, t}.forward(x); }
 
 // Calls f(kernels, T{}) for a number type.
@@ -102,7 +99,7 @@ struct Ranked {
   Tensor x;
   AlongDim along;
   Ranked(const Tensor& t, int d)
-      : x(as(t, number_type(t.dtype())).contiguous_data()), along(t.shape(), d) {}
+      : x(as(t, compute_type(t.dtype())).contiguous_data()), along(t.shape(), d) {}
 };
 
 }  // namespace
@@ -136,7 +133,7 @@ Tensor ScatterAdd::forward(const Tensor& x0, const Tensor& index0, const Tensor&
   check_fits(i0, x, d, false, "scatter_add", "x");
   check_fits(i0, source, d, true, "scatter_add", "source");
   const Tensor index = checked_index(i0, x.shape()[d], "scatter_add");
-  const DType t = number_type(x.dtype());
+  const DType t = compute_type(x.dtype());
   Tensor y = as(x, t).copy(), from = as(source, t);
   if (index.numel() > 0) {
     with_numbers(backend(x.device()), t, [&]<class T>(const auto& k, T) {
@@ -205,7 +202,7 @@ Tensor IndexAdd::forward(const Tensor& x0, const Tensor& index0, const Tensor& s
     fail(ErrorKind::value, "index_add", "source has shape ", source.shape(), ", expected ", wanted,
          " (x ", x.shape(), ", index ", index.shape(), ", dim ", d, ")");
   }
-  const DType t = number_type(x.dtype());
+  const DType t = compute_type(x.dtype());
   Tensor y = as(x, t).copy(), from = as(source, t).contiguous_data();
   const AlongDim a(x.shape(), d);
   if (from.numel() > 0) {
