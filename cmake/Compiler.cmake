@@ -20,6 +20,10 @@ endif()
 # by name. -fno-math-errno: sqrt and friends become instructions; nobody here reads errno.
 add_library(lightgrad_options INTERFACE)
 target_compile_options(lightgrad_options INTERFACE -Wall -Wextra -ffp-contract=off -fno-math-errno)
+# clang before 19 has C++14's sized deallocation only when asked.
+if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+  add_compile_options(-fsized-deallocation)
+endif()
 if(LIGHTGRAD_SANITIZE)
   add_compile_options(-fsanitize=${LIGHTGRAD_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
   add_link_options(-fsanitize=${LIGHTGRAD_SANITIZE})
