@@ -9,7 +9,19 @@
 
 namespace lg::kernels {
 
-// n elements from `from` to `to`; strides in elements, 0 repeats the first.
+// rows x n elements; strides in elements, 0 repeats the first.
+struct Block {
+  void* to;
+  const void* from;
+  std::int64_t rows, n;
+  std::int64_t to_row, to_column, from_row, from_column;
+};
+using BlockMover = void (*)(const Block& block);
+// For the best instruction set of this machine; runs on the calling thread.
+BlockMover block_mover(DType to, DType from);
+void move_block_reference(DType to, DType from, const Block& block);
+
+// n elements from `from` to `to`.
 void convert_run(DType to_type, void* to, std::int64_t to_stride, DType from_type, const void* from,
                  std::int64_t from_stride, std::int64_t n);
 

@@ -1,12 +1,13 @@
 // loop.h: the walk over strided operands that pointwise kernels and copies share. Dimensions are
-// ordered and merged so that the inner run is as long as it can be, then cut into units by shape
-// alone.
+// ordered and merged so that the inner run is as long as it can be; the last two are cut into
+// blocks by shape alone.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <span>
+#include <utility>
 
 #include "lightgrad/base/parallel.h"
 #include "lightgrad/base/shape.h"
@@ -17,11 +18,13 @@ inline constexpr int max_operands = 6;
 
 struct StridedLoop {
   int operands = 0;
-  Shape size;                  // outermost first; the last one is the inner run
+  Shape size;  // outermost first; the last two are rows and the inner run, and always there
   Shape stride[max_operands];  // in elements, per operand
 
   std::int64_t inner() const { return size.back(); }
   std::int64_t inner_stride(int operand) const { return stride[operand].back(); }
+  std::int64_t rows() const { return size[size.rank() - 2]; }
+  std::int64_t row_stride(int operand) const { return stride[operand][size.rank() - 2]; }
 };
 
 // Operand 0 is written, so its order of dimensions decides; sizes of 1 vanish; neighbours merge.
@@ -50,48 +53,69 @@ inline StridedLoop make_loop(const Shape& shape, std::span<const Shape> strides)
       for (int o = 0; o < loop.operands; ++o) loop.stride[o].push_back(strides[o][d]);
     }
   }
-  if (loop.size.rank() == 0) {
-    loop.size.push_back(1);
-    for (int o = 0; o < loop.operands; ++o) loop.stride[o].push_back(1);
+  for (int missing = 2 - loop.size.rank(); missing > 0;
+       --missing) {  // a block needs two dimensions
+    loop.size.insert(0, 1);
+    for (int o = 0; o < loop.operands; ++o) loop.stride[o].insert(0, 1);
   }
   return loop;
 }
 
-// Calls run(offsets, n) for inner runs of at most `segment` elements; offsets[o] is in elements.
-// Segments are the outer order, so that an operand whose inner stride is long uses each cache line
-// it touched again in the next row while it is still near. `chunk` elements are one parallel piece.
+// An operand whose inner run is not contiguous, but which is so along another dimension: that
+// dimension becomes the rows, so that a block reads whole cache lines of it. Whether there is one.
+inline bool pair_across(StridedLoop& loop) {
+  const int rank = loop.size.rank();
+  for (int o = 0; o < loop.operands; ++o) {
+    if (std::abs(loop.inner_stride(o)) <= 1) continue;
+    for (int d = 0; d < rank - 1; ++d) {
+      if (std::abs(loop.stride[o][d]) != 1 || loop.size[d] == 1) continue;
+      std::swap(loop.size[d], loop.size[rank - 2]);
+      for (int k = 0; k < loop.operands; ++k)
+        std::swap(loop.stride[k][d], loop.stride[k][rank - 2]);
+      return true;
+    }
+  }
+  return false;
+}
+
+// Calls run(offsets, rows, n) for blocks of at most `most_rows` by `most_columns` of the last two
+// dimensions; offsets[o] is in elements. About `chunk` elements are one parallel piece.
 template <class F>
-void for_each_run(const StridedLoop& loop, std::int64_t segment, std::int64_t chunk, F&& run) {
-  const int outer_rank = loop.size.rank() - 1;
-  const std::int64_t inner = loop.inner();
-  std::int64_t rows = 1;
-  for (int d = 0; d < outer_rank; ++d) rows *= loop.size[d];
-  if (rows == 0 || inner == 0) return;
-  segment = std::min(segment, inner);
-  const std::int64_t segments = (inner + segment - 1) / segment;
-  const std::int64_t rows_per_chunk = std::clamp<std::int64_t>(chunk / segment, 1, rows);
-  const std::int64_t row_chunks = (rows + rows_per_chunk - 1) / rows_per_chunk;
-  parallel_chunks(segments * row_chunks, [&](std::int64_t c) {
-    const std::int64_t first = c / row_chunks * segment, n = std::min(segment, inner - first);
-    const std::int64_t begin = c % row_chunks * rows_per_chunk,
-                       end = std::min(rows, begin + rows_per_chunk);
-    std::int64_t index[max_rank], offset[max_operands];
-    for (int o = 0; o < loop.operands; ++o) offset[o] = first * loop.inner_stride(o);
-    std::int64_t rest = begin;
-    for (int d = outer_rank; d-- > 0; rest /= loop.size[d]) {
-      index[d] = rest % loop.size[d];
-      for (int o = 0; o < loop.operands; ++o) offset[o] += index[d] * loop.stride[o][d];
-    }
-    for (std::int64_t row = begin; row < end; ++row) {
-      run(offset, n);
-      for (int d = outer_rank; d-- > 0;) {
-        for (int o = 0; o < loop.operands; ++o) offset[o] += loop.stride[o][d];
-        if (++index[d] < loop.size[d]) break;
-        for (int o = 0; o < loop.operands; ++o) offset[o] -= loop.stride[o][d] * loop.size[d];
-        index[d] = 0;
-      }
-    }
-  });
+void for_each_block(const StridedLoop& loop, std::int64_t most_rows, std::int64_t most_columns,
+                    std::int64_t chunk, F&& run) {
+  const int rank = loop.size.rank();
+  Shape grid = loop.size, step[max_operands];  // of blocks
+  std::int64_t blocks = 1;
+  for (int o = 0; o < loop.operands; ++o) step[o] = loop.stride[o];
+  const std::int64_t most[2] = {most_rows, most_columns};
+  for (int d = rank - 2; d < rank; ++d) {
+    const std::int64_t size = most[d - rank + 2];
+    grid[d] = (grid[d] + size - 1) / size;
+    for (int o = 0; o < loop.operands; ++o) step[o][d] *= size;
+  }
+  for (int d = 0; d < rank; ++d) blocks *= grid[d];
+  const std::int64_t rows = loop.rows(), columns = loop.inner();
+  const std::int64_t area = std::min(rows, most_rows) * std::min(columns, most_columns);
+  if (blocks == 0) return;
+  parallel_for(blocks, std::max<std::int64_t>(1, chunk / area),
+               [&](std::int64_t begin, std::int64_t end) {
+                 std::int64_t index[max_rank], offset[max_operands] = {};
+                 std::int64_t rest = begin;
+                 for (int d = rank; d-- > 0; rest /= grid[d]) {
+                   index[d] = rest % grid[d];
+                   for (int o = 0; o < loop.operands; ++o) offset[o] += index[d] * step[o][d];
+                 }
+                 for (std::int64_t block = begin; block < end; ++block) {
+                   run(offset, std::min(most_rows, rows - index[rank - 2] * most_rows),
+                       std::min(most_columns, columns - index[rank - 1] * most_columns));
+                   for (int d = rank; d-- > 0;) {
+                     for (int o = 0; o < loop.operands; ++o) offset[o] += step[o][d];
+                     if (++index[d] < grid[d]) break;
+                     for (int o = 0; o < loop.operands; ++o) offset[o] -= step[o][d] * grid[d];
+                     index[d] = 0;
+                   }
+                 }
+               });
 }
 
 }  // namespace lg::kernels

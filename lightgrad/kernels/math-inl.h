@@ -190,6 +190,48 @@ template <class D, class V> HWY_INLINE Two<V> Square(D d, V x) {
 #endif
 }
 
+// Whether every |x| is below `limit`: no NaN, and then no care for the ends of the range.
+template <class D, class V> HWY_INLINE bool AllBelow(D d, V x, hn::TFromD<D> limit) {
+  return hn::AllTrue(d, hn::Lt(hn::Abs(x), hn::Set(d, limit)));
+}
+
+// e^(x + lo) = 2^n (1 + t) for an ordinary result; t is good to 2^-25.
+template <class V> struct OrdinaryExp { V power, t; };
+template <class D, class V> HWY_INLINE OrdinaryExp<V> ReduceOrdinary(D d, V x, V lo) {
+  using C = ConstantsOf<D>;
+  const V shifter = hn::Set(d, C::shifter);
+  const V shifted = hn::MulAdd(x, hn::Set(d, 1.44269504088896340736), shifter);
+  const V n = hn::Sub(shifted, shifter);
+  const V r = hn::NegMulAdd(n, hn::Set(d, C::ln2_lo),
+                            hn::Add(hn::NegMulAdd(n, hn::Set(d, C::ln2_hi), x), lo));
+  const V curve = hn::MulAdd(r, C::ExpTail(d, r), hn::Set(d, 0.5));
+  return {PowerOfTwo(d, shifted), hn::MulAdd(hn::Mul(r, r), curve, r)};
+}
+
+// 1 / S with S = 1 + e^-x = 1 + 2^n + 2^n t; what the sums lose goes into the quotient's residual.
+template <class D, class V> HWY_INLINE V OrdinarySigmoid(D d, V x) {
+  const auto e = ReduceOrdinary(d, hn::Neg(x), hn::Zero(d));
+  const V one = hn::Set(d, 1), rest = hn::Mul(e.power, e.t), u = hn::Add(one, e.power);
+  const V sum = hn::Add(u, rest);
+  const V u_lo = hn::Sub(hn::Min(one, e.power), hn::Sub(u, hn::Max(one, e.power)));
+  const V lo = hn::Add(hn::Add(hn::Sub(u, sum), rest), u_lo);
+  const V y = hn::Div(one, sum);
+  return hn::MulAdd(y, hn::NegMulAdd(lo, y, Residual(d, one, sum, y)), y);
+}
+
+// e^(-t^2 / 2), and Phi(-t) by the formula of NormalTail without its corrections: within 5 ulp.
+template <class V> struct Gaussian {
+  OrdinaryExp<V> e;
+  V tail;
+};
+template <class D, class V> HWY_INLINE Gaussian<V> OrdinaryGaussian(D d, V t) {
+  const V m = hn::Mul(t, hn::Set(d, -0.5)), hi = hn::Mul(m, t), two = hn::Set(d, 2);
+  const auto e = ReduceOrdinary(d, hi, ProductError(d, m, t, hi));
+  const V w = hn::Div(hn::Set(d, 1), hn::Add(t, two)), q = hn::Mul(hn::Sub(t, two), w);
+  const V g = hn::Mul(ConstantsOf<D>::Mills(d, q), w);
+  return {e, hn::Mul(hn::MulAdd(g, e.t, g), e.power)};
+}
+
 // x = 2^k (1 + f), sqrt(1/2) <= 1 + f < sqrt(2), for normal positive x.
 template <class D, class V> HWY_INLINE void LogReduce(D d, V x, V& k, V& f) {
   using C = ConstantsOf<D>;
@@ -239,6 +281,21 @@ template <class D, class V> HWY_INLINE V LogSpecial(D d, V x, V y) {
   const V special = hn::IfThenElse(hn::Eq(x, inf), inf,
                                    hn::IfThenElse(hn::Eq(x, hn::Zero(d)), hn::Neg(inf), nan));
   return hn::IfThenElse(hn::And(hn::Gt(x, hn::Zero(d)), hn::Lt(x, inf)), y, special);
+}
+
+// x^3, rounded nearly once, for |x| far enough from the ends that its lower half does not
+// underflow.
+template <class D, class V> HWY_INLINE bool CubeIsOrdinary(D d, V x) {
+  constexpr bool single = sizeof(hn::TFromD<D>) == 4;
+  const V a = hn::Abs(x);
+  const auto above = hn::Ge(a, hn::Set(d, single ? 0x1p-33 : 0x1p-300));
+  const auto below = hn::Lt(a, hn::Set(d, single ? 0x1p42 : 0x1p341));
+  return hn::AllTrue(d, hn::Or(hn::Eq(x, hn::Zero(d)), hn::And(above, below)));
+}
+template <class D, class V> HWY_INLINE V Cube(D d, V x) {
+  const V square = hn::Mul(x, x), y = hn::Mul(square, x);
+  const V lo = hn::MulAdd(ProductError(d, x, x, square), x, ProductError(d, square, x, y));
+  return hn::CopySign(hn::Add(y, lo), x);  // of a zero too
 }
 
 // f(lane) for each lane: the few functions for which libm is both right and rare.
@@ -329,7 +386,11 @@ template <class D, class V> HWY_INLINE V Exp(D d, V x) {
   namespace hn = hwy::HWY_NAMESPACE;
   using C = math::ConstantsOf<D>;
   const auto e = math::ExpReduce(d, x, hn::Zero(d));
-  const V y = math::Scale(d, hn::Add(hn::Set(d, 1), hn::Add(e.r, e.tail)), e);
+  const V one = hn::Set(d, 1), significand = hn::Add(one, hn::Add(e.r, e.tail));
+  if (HWY_LIKELY(math::AllBelow(d, x, C::ordinary))) {
+    return hn::Mul(significand, math::PowerOfTwo(d, e.shifted));
+  }
+  const V y = math::Scale(d, significand, e);
   const V inf = hn::Set(d, std::numeric_limits<hn::TFromD<D>>::infinity());
   return hn::IfThenElse(hn::Gt(x, hn::Set(d, C::exp_max)), inf,
                         hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, C::exp_min)), y));
@@ -391,6 +452,9 @@ template <class D, class V> HWY_INLINE V Tanh(D d, V x) {
 template <class D, class V> HWY_INLINE V Sigmoid(D d, V x) {
   namespace hn = hwy::HWY_NAMESPACE;
   using C = math::ConstantsOf<D>;
+  if constexpr (sizeof(hn::TFromD<D>) == 4) {
+    if (HWY_LIKELY(math::AllBelow(d, x, C::ordinary))) return math::OrdinarySigmoid(d, x);
+  }
   const V a = math::Clamp(d, hn::Abs(x), -C::exp_min), one = hn::Set(d, 1);
   const auto e = math::ExpReduce(d, hn::Neg(a), hn::Zero(d));
   const auto m = math::Significand(d, e);
@@ -407,10 +471,46 @@ template <class D, class V> HWY_INLINE V Sigmoid(D d, V x) {
 // Phi(x) = erfc(-x / sqrt(2)) / 2
 template <class D, class V> HWY_INLINE V NormalCdf(D d, V x) {
   namespace hn = hwy::HWY_NAMESPACE;
-  const V t = math::Clamp(d, hn::Abs(x), math::ConstantsOf<D>::cdf_max), half = hn::Set(d, -0.5);
+  using C = math::ConstantsOf<D>;
+  const V t = math::Clamp(d, hn::Abs(x), C::cdf_max), half = hn::Set(d, -0.5);
   const auto square = math::Square(d, t);
   const V tail = math::NormalTail(d, t, hn::Mul(square.hi, half), hn::Mul(square.lo, half));
   return hn::IfThenElse(hn::Gt(x, hn::Zero(d)), hn::Sub(hn::Set(d, 1), tail), tail);
+}
+
+// For GELU: Phi(x) within 5 ulp where that is an ordinary float32, at two thirds of the time.
+template <class D, class V> HWY_INLINE V GeluCdf(D d, V x) {
+  namespace hn = hwy::HWY_NAMESPACE;
+  if constexpr (sizeof(hn::TFromD<D>) == 4) {
+    if (HWY_LIKELY(math::AllBelow(d, x, math::ConstantsOf<D>::cdf_ordinary))) {
+      const V tail = math::OrdinaryGaussian(d, hn::Abs(x)).tail;
+      return hn::IfThenElse(hn::Gt(x, hn::Zero(d)), hn::Sub(hn::Set(d, 1), tail), tail);
+    }
+  }
+  return HWY_NAMESPACE::NormalCdf(d, x);
+}
+// And its derivative, Phi(x) + x phi(x), which shares the exponential.
+template <class D, class V> HWY_INLINE V GeluSlope(D d, V x) {
+  namespace hn = hwy::HWY_NAMESPACE;
+  using C = math::ConstantsOf<D>;
+  const V density = hn::Set(d, 0.39894228040143267794);  // 1 / sqrt(2 pi)
+  if constexpr (sizeof(hn::TFromD<D>) == 4) {
+    if (HWY_LIKELY(math::AllBelow(d, x, C::cdf_ordinary))) {
+      const auto gauss = math::OrdinaryGaussian(d, hn::Abs(x));
+      const V cdf =
+          hn::IfThenElse(hn::Gt(x, hn::Zero(d)), hn::Sub(hn::Set(d, 1), gauss.tail), gauss.tail);
+      return hn::MulAdd(hn::Mul(x, density), hn::MulAdd(gauss.e.power, gauss.e.t, gauss.e.power),
+                        cdf);
+    }
+  }
+  // e^(-t^2 / 2) as a square: its root is far from underflow where it is not. At the clamp it is 0.
+  const V t = math::Clamp(d, hn::Abs(x), C::cdf_max + hn::TFromD<D>(0.5));
+  const auto square = math::Square(d, t);
+  const V quarter = hn::Set(d, -0.25);
+  const auto e = math::ExpReduce(d, hn::Mul(square.hi, quarter), hn::Mul(square.lo, quarter));
+  const V root = math::Scale(d, hn::Add(hn::Set(d, 1), hn::Add(e.r, e.tail)), e);
+  const V term = hn::Mul(hn::Mul(hn::Mul(hn::CopySign(t, x), density), root), root);
+  return hn::Add(term, HWY_NAMESPACE::NormalCdf(d, x));
 }
 
 // Small |x|: x + x P(x^2); else 1 - 2 Phi(-sqrt(2) |x|).
@@ -441,10 +541,15 @@ template <class D, class V> HWY_INLINE V Softplus(D d, V x) {
 }
 
 // x^y as IEEE 754 and PyTorch have it. float32: e^(y log|x|) in float64, whose error is below
-// 2^-44.
+// 2^-44. The same small power in every lane, as in x^2 and its gradient, is a product.
 template <class D, class V> HWY_INLINE V Pow(D d, V x, V y) {
   namespace hn = hwy::HWY_NAMESPACE;
   using T = hn::TFromD<D>;
+  const auto every = [&](int power)
+                         HWY_ATTR { return hn::AllTrue(d, hn::Eq(y, hn::Set(d, power))); };
+  if (HWY_UNLIKELY(every(2))) return hn::Mul(x, x);
+  if (HWY_UNLIKELY(every(1))) return x;
+  if (HWY_UNLIKELY(every(3)) && math::CubeIsOrdinary(d, x)) return math::Cube(d, x);
   if constexpr (sizeof(T) == 8) {
     return math::EachLane(d, x, y, [](double a, double b) { return std::pow(a, b); });
   } else {

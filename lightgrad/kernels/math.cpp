@@ -49,6 +49,8 @@ template <class T> void Apply(kernels::MathFunction function, const T* in, T* ou
     LG_MATH_CASE(erf, Erf);
     LG_MATH_CASE(normal_cdf, NormalCdf);
     LG_MATH_CASE(softplus, Softplus);
+    LG_MATH_CASE(gelu_cdf, GeluCdf);
+    LG_MATH_CASE(gelu_slope, GeluSlope);
 #undef LG_MATH_CASE
   }
 }

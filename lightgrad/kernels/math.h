@@ -17,6 +17,8 @@ enum class MathFunction : std::uint8_t {
   sigmoid,
   erf,
   normal_cdf,
+  gelu_cdf,
+  gelu_slope,
   softplus
 };
 

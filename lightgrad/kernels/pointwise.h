@@ -1,7 +1,7 @@
-// pointwise.h: how an element-by-element kernel is called. A row kernel sees contiguous runs of one
-// compute type (float, double or int64), or single values to repeat, and nothing else; the driver
-// here brings everything to that form: strided operands and other dtypes pass through small tiles
-// on the stack.
+// pointwise.h: how an element-by-element kernel is called. A row kernel sees rows of contiguous
+// elements of one compute type (float, double or int64), or single values to repeat along them, and
+// nothing else; the driver here brings everything to that form: strided operands and other dtypes
+// pass through small tiles on the stack.
 #pragma once
 
 #include <array>
@@ -12,10 +12,16 @@
 
 namespace lg::kernels {
 
-// out[i] = f(in[0][i], in[1][i], ...). Bit o of `scalars`: in[o] points to one value for the whole
-// run. A null in[o] is not read.
-using Row = void (*)(void* out, const void* const* in, unsigned scalars, std::int64_t n,
-                     const double* attributes);
+// out[r, i] = f(in[0][r, i], in[1][r, i], ...) for r < rows, i < n.
+struct RowBlock {
+  void* out;
+  const void* in[max_operands - 1];  // null: not read
+  unsigned scalars;                  // bit o: in[o] has one value for a whole row
+  std::int64_t rows, n;
+  std::int64_t out_row, in_row[max_operands - 1];  // from row to row, in elements
+  const double* attributes;
+};
+using Row = void (*)(const RowBlock& block);
 
 // What one operation brings: its forward, and the gradient formula of each input as one pass over
 // (g, inputs..., output). Compute types: 0 float, 1 double, 2 int64.

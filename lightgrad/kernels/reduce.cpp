@@ -18,6 +18,7 @@
 #define HWY_TARGET_INCLUDE "lightgrad/kernels/reduce.cpp"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
+#include "lightgrad/kernels/reduce-inl.h"
 #include "lightgrad/kernels/rows-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -25,47 +26,25 @@ namespace lg::kernels {
 namespace HWY_NAMESPACE {
 namespace {
 
-template <class Fold, class D, class V = hn::Vec<D>> HWY_INLINE V Join(D, V a, V b) {
-  using T = hn::TFromD<D>;
-  if constexpr (std::is_same_v<Fold, SumFold>) {
-    return hn::Add(a, b);
-  } else {
-    const auto better = std::is_same_v<Fold, ExtremeFold<true>> ? hn::Gt(b, a) : hn::Lt(b, a);
-    // Max and Min of the hardware lose a NaN on one side: take every NaN, and nothing is better
-    // than one.
-    if constexpr (std::is_floating_point_v<T>)
-      return hn::IfThenElse(hn::Or(better, hn::IsNaN(b)), b, a);
-    else
-      return hn::IfThenElse(better, b, a);
-  }
-}
-
-template <class Fold, class D, class T = hn::TFromD<D>> HWY_INLINE T JoinLanes(D d, hn::Vec<D> v) {
-  if constexpr (std::is_same_v<Fold, SumFold>) {
-    return hn::GetLane(hn::SumOfLanes(d, v));
-  } else {
-    if constexpr (std::is_floating_point_v<T>) {
-      if (hn::AllFalse(d, hn::IsNaN(v))) {
-        if constexpr (std::is_same_v<Fold, ExtremeFold<true>>)
-          return hn::GetLane(hn::MaxOfLanes(d, v));
-        else
-          return hn::GetLane(hn::MinOfLanes(d, v));
-      }
-    }
-    HWY_ALIGN T lane[hn::MaxLanes(d)];
-    hn::Store(v, d, lane);
-    T all = lane[0];
-    for (std::size_t k = 1; k < hn::Lanes(d); ++k) all = Fold::join(all, lane[k]);
-    return all;
-  }
-}
-
 // 16 to 512 lanes of partial sums in flight: each adds up at most 512 / 16 values in T before it
 // goes to double.
 constexpr std::int64_t kBlock = 512;
 
 template <class Fold, class T> HWY_INLINE T Block(const T* x, std::int64_t n) {
   const Tag<T> d;
+  if constexpr (kGuarded<Fold, T>) {
+    Slots<Tag<T>> best(Fold::template start<T>), sum(T(0));
+    EachVector(d, n, [&](int slot, std::int64_t i, std::int64_t lanes) LIGHTGRAD_LANES {
+      const auto v = LoadLanes(d, x + i, lanes, Fold::template start<T>);
+      best.v[slot] = Extreme<Fold>(best.v[slot], v);
+      sum.v[slot] = hn::Add(sum.v[slot], v);
+    });
+    const auto guard = hn::Add(hn::Add(sum.v[0], sum.v[1]), hn::Add(sum.v[2], sum.v[3]));
+    if (HWY_LIKELY(hn::AllFalse(d, hn::IsNaN(guard)))) {
+      return JoinLanes<Fold>(d, Extreme<Fold>(Extreme<Fold>(best.v[0], best.v[1]),
+                                              Extreme<Fold>(best.v[2], best.v[3])));
+    }
+  }
   Slots<Tag<T>> s(Fold::template start<T>);
   EachVector(d, n, [&](int slot, std::int64_t i, std::int64_t lanes) LIGHTGRAD_LANES {
     s.v[slot] = Join<Fold>(d, s.v[slot], LoadLanes(d, x + i, lanes, Fold::template start<T>));
@@ -107,14 +86,21 @@ HWY_INLINE void ColumnGroup(const T* x, std::int64_t stride, std::int64_t width,
     const T* p = x + j;
     auto v = LoadLanes(d, p, lanes);
     if constexpr (kRows == 8) {
-      const auto a = Join<Fold>(d, v, LoadLanes(d, p + stride, lanes));
-      const auto b =
-          Join<Fold>(d, LoadLanes(d, p + 2 * stride, lanes), LoadLanes(d, p + 3 * stride, lanes));
-      const auto c =
-          Join<Fold>(d, LoadLanes(d, p + 4 * stride, lanes), LoadLanes(d, p + 5 * stride, lanes));
-      const auto e =
-          Join<Fold>(d, LoadLanes(d, p + 6 * stride, lanes), LoadLanes(d, p + 7 * stride, lanes));
-      v = Join<Fold>(d, Join<Fold>(d, a, b), Join<Fold>(d, c, e));
+      const auto tree = [&](auto join) LIGHTGRAD_LANES {
+        const auto row = [&](int r) LIGHTGRAD_LANES { return LoadLanes(d, p + r * stride, lanes); };
+        return join(join(join(v, row(1)), join(row(2), row(3))),
+                    join(join(row(4), row(5)), join(row(6), row(7))));
+      };
+      const auto careful = [&](auto a, auto b) LIGHTGRAD_LANES { return Join<Fold>(d, a, b); };
+      if constexpr (kGuarded<Fold, T>) {
+        const auto sum = tree([](auto a, auto b) LIGHTGRAD_LANES { return hn::Add(a, b); });
+        if (HWY_LIKELY(hn::AllFalse(d, hn::IsNaN(sum))))
+          v = tree([](auto a, auto b) LIGHTGRAD_LANES { return Extreme<Fold>(a, b); });
+        else
+          v = tree(careful);
+      } else {
+        v = tree(careful);
+      }
     }
     if (!first) v = Join<Fold>(d, LoadLanes(d, y + j, lanes), v);
     StoreLanes(v, d, y + j, lanes);

@@ -197,7 +197,7 @@ struct Sigmoid : Unary {
   static constexpr OpInfo info{.name = "sigmoid", .math = "1 / (1 + e^-x)", .domain = {-4, 4}};
   template <class V> static V eval(V x) { return sigmoid(x); }
   // Not y (1 - y), which is 0 where y rounds to 1.
-  template <class T> static T vjp(T g, T x, T) { return g * (sigmoid(x) * sigmoid(-x)); }
+  template <class T> static T vjp(T g, T x, T y) { return g * (y * sigmoid(-x)); }
 };
 
 struct Erf : Unary {
@@ -246,9 +246,12 @@ struct Elu : Unary {
 struct GeluErf : Unary {
   static constexpr OpInfo info{.name = "gelu_erf",
                                .math = "x times the normal distribution function of x"};
-  template <class V> static V eval(V x) { return x * normal_cdf(x); }
+  template <class V> static V eval(V x) { return x * gelu_cdf(x); }
   template <class T> static T vjp(T g, T x, T) {
-    return g * (normal_cdf(x) + x * (T(0.3989422804014327) * exp(T(-0.5) * (x * x))));
+    if constexpr (requires { gelu_slope(x); })  // vectors compute the two terms together
+      return g * gelu_slope(x);
+    else
+      return g * (normal_cdf(x) + x * (T(0.3989422804014327) * exp(T(-0.5) * (x * x))));
   }
 };
 

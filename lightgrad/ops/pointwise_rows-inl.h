@@ -83,6 +83,8 @@ template <class T> struct Vec {
   friend HWY_INLINE Vec sigmoid(Vec a) { return Sigmoid(D(), a.v); }
   friend HWY_INLINE Vec erf(Vec a) { return Erf(D(), a.v); }
   friend HWY_INLINE Vec normal_cdf(Vec a) { return NormalCdf(D(), a.v); }
+  friend HWY_INLINE Vec gelu_cdf(Vec a) { return GeluCdf(D(), a.v); }
+  friend HWY_INLINE Vec gelu_slope(Vec a) { return GeluSlope(D(), a.v); }
   friend HWY_INLINE Vec pow(Vec a, Vec b) { return Pow(D(), a.v, b.v); }
   // Python's: x = y floor_divide(x, y) + remainder(x, y), and the remainder has y's sign. Lane by
   // lane through fmod, which is exact where x - y floor(x / y) is not.
@@ -189,66 +191,67 @@ template <class Op, int I> struct Gradient {  // over (g, inputs..., output)
 
 // Which operands a row reads is known when it runs: one that the gradient does not mention has no
 // memory.
-template <class Op, class Formula, class T>
-void FloatRow(void* out, const void* const* in, unsigned scalars, std::int64_t n,
-              const double* numbers) {
+template <class Op, class Formula, class T> void FloatRow(const kernels::RowBlock& b) {
   using D = hn::ScalableTag<T>;
   using V = Vec<T>;
   const D d;
   constexpr int inputs = Formula::inputs;
-  const Op op = op_from<Op>(numbers);
+  const Op op = op_from<Op>(b.attributes);
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  T* y = static_cast<T*>(out);
-  const T* x[inputs];
-  std::int64_t step[inputs];
+  T* y = static_cast<T*>(b.out);
+  const T *row[inputs], *x[inputs];
+  std::int64_t walks[inputs];  // all ones: the operand moves with i; 0: it stays
   HWY_ALIGN T one[inputs][HWY_MAX_BYTES / sizeof(T)];
   for (int o = 0; o < inputs; ++o) {
-    x[o] = static_cast<const T*>(in[o]);
-    step[o] = 1;
-    if (!x[o] || scalars >> o & 1) {  // the same vector again and again
-      hn::Store(hn::Set(d, x[o] ? *x[o] : T(0)), d, one[o]);
-      x[o] = one[o];
-      step[o] = 0;
-    }
+    row[o] = static_cast<const T*>(b.in[o]);
+    walks[o] = row[o] && !(b.scalars >> o & 1) ? -1 : 0;
+    if (!row[o]) hn::Store(hn::Zero(d), d, one[o]);
   }
-  std::int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) {
-    [&]<std::size_t... O>(std::index_sequence<O...>) HWY_ATTR {
-      const V v[] = {V(hn::LoadU(d, x[O] + i * step[O]))...};
-      hn::StoreU(Formula::at(op, v).v, d, y + i);
+  for (std::int64_t r = 0; r < b.rows; ++r, y += b.out_row) {
+    for (int o = 0; o < inputs; ++o) {
+      x[o] = walks[o] ? row[o] : one[o];
+      if (!row[o]) continue;
+      if (!walks[o]) hn::Store(hn::Set(d, *row[o]), d, one[o]);  // the same vector again and again
+      row[o] += b.in_row[o];
     }
-    (std::make_index_sequence<static_cast<std::size_t>(inputs)>());
-  }
-  if (i < n) {  // the tail: through a full vector, so that no lane beyond it is touched
-    const auto rest = static_cast<std::size_t>(n - i);
     [&]<std::size_t... O>(std::index_sequence<O...>) HWY_ATTR {
-      const auto tail = hn::FirstN(d, rest);
-      const V v[] = {V(hn::MaskedLoad(tail, d, x[O] + i * step[O]))...};
-      hn::BlendedStore(Formula::at(op, v).v, tail, d, y + i);
+      std::int64_t i = 0;
+      for (; i + lanes <= b.n; i += lanes) {
+        const V v[] = {V(hn::LoadU(d, x[O] + (i & walks[O])))...};
+        hn::StoreU(Formula::at(op, v).v, d, y + i);
+      }
+      if (i < b.n) {  // the tail: through a full vector, so that no lane beyond it is touched
+        const auto tail = hn::FirstN(d, static_cast<std::size_t>(b.n - i));
+        const V v[] = {V(walks[O] ? hn::MaskedLoad(tail, d, x[O] + i) : hn::Load(d, one[O]))...};
+        hn::BlendedStore(Formula::at(op, v).v, tail, d, y + i);
+      }
     }
     (std::make_index_sequence<static_cast<std::size_t>(inputs)>());
   }
 }
 
-template <class Op>
-void IntRow(void* out, const void* const* in, unsigned scalars, std::int64_t n,
-            const double* numbers) {
+template <class Op> void IntRow(const kernels::RowBlock& b) {
   constexpr int inputs = Op::arity;
-  const Op op = op_from<Op>(numbers);
-  auto* y = static_cast<std::int64_t*>(out);
+  const Op op = op_from<Op>(b.attributes);
+  auto* y = static_cast<std::int64_t*>(b.out);
   const std::int64_t* x[inputs];
-  std::int64_t step[inputs];
-  for (int o = 0; o < inputs; ++o) {
-    x[o] = static_cast<const std::int64_t*>(in[o]);
-    step[o] = scalars >> o & 1 ? 0 : 1;
-  }
-  for (std::int64_t i = 0; i < n; ++i) {
-    [&]<std::size_t... O>(std::index_sequence<O...>) HWY_ATTR {
-      const Int v[] = {Int(x[O][i * step[O]])...};
-      y[i] = Forward<Op>::at(op, v).v;
+  for (int o = 0; o < inputs; ++o) x[o] = static_cast<const std::int64_t*>(b.in[o]);
+  [&]<std::size_t... O>(std::index_sequence<O...>) HWY_ATTR {
+    for (std::int64_t r = 0; r < b.rows; ++r, y += b.out_row, ((x[O] += b.in_row[O]), ...)) {
+      if (b.scalars == 0) {  // apart, so that the compiler makes vectors of it
+        for (std::int64_t i = 0; i < b.n; ++i) {
+          const Int v[] = {Int(x[O][i])...};
+          y[i] = Forward<Op>::at(op, v).v;
+        }
+      } else {
+        for (std::int64_t i = 0; i < b.n; ++i) {
+          const Int v[] = {Int(x[O][b.scalars >> O & 1 ? 0 : i])...};
+          y[i] = Forward<Op>::at(op, v).v;
+        }
+      }
     }
-    (std::make_index_sequence<static_cast<std::size_t>(inputs)>());
   }
+  (std::make_index_sequence<static_cast<std::size_t>(inputs)>());
 }
 
 template <class Op> constexpr kernels::PointwiseRows rows_of() {

@@ -1,5 +1,6 @@
 #include "lightgrad/ops/reductions.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "lightgrad/autograd/node.h"
@@ -89,6 +90,44 @@ Tensor reduce(const Tensor& x, const Axes& dim, bool keepdim, std::string_view n
   return y.dtype() == result ? y : ops::Cast{{}, result}.forward(y);
 }
 
+// Sums, products and extremes take their dimensions in any order and in any number of steps: in
+// memory's order, one group of neighbours after the other, nothing has to be copied.
+template <class F>
+Tensor fold(const Tensor& x, const Axes& dim, bool keepdim, std::string_view name, DType result,
+            F&& f) {
+  const unsigned mask = reduced_mask(dim, x.rank(), name);
+  const auto groups = [&](const Shape& order) {
+    int count = 0;
+    for (int d = 0; d < x.rank(); ++d)
+      count += (mask >> order[d] & 1) && !(d > 0 && mask >> order[d - 1] & 1);
+    return count;
+  };
+  Shape order;
+  for (int d = 0; d < x.rank(); ++d) order.push_back(d);
+  if (compute_type(x.dtype()) != x.dtype() || x.numel() == 0 ||
+      (x.is_contiguous() && groups(order) <= 1)) {
+    return reduce(x, dim, keepdim, name, result, f);
+  }
+  std::sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) {
+    const auto of_a = x.strides()[static_cast<int>(a)], of_b = x.strides()[static_cast<int>(b)];
+    return of_a != of_b ? of_a > of_b : a < b;
+  });
+  Tensor t = ops::Permute{{}, order}.forward(x);
+  if (!t.is_contiguous()) return reduce(x, dim, keepdim, name, result, f);
+  for (int end = x.rank(); end > 0;) {  // from the fastest dimension outwards
+    Shape group;
+    while (end > 0 && !(mask >> order[end - 1] & 1)) --end;
+    while (end > 0 && mask >> order[end - 1] & 1) group.push_back(--end);
+    if (!group.empty()) t = reduce(t, Axes(group), true, name, result, f);
+  }
+  Shape shape, back = order;
+  for (int d = 0; d < x.rank(); ++d) {
+    back[static_cast<int>(order[d])] = d;
+    if (keepdim || !(mask >> d & 1)) shape.push_back(mask >> d & 1 ? 1 : x.shape()[d]);
+  }
+  return ops::Reshape{{}, shape}.forward(ops::Permute{{}, back}.forward(t).contiguous_data());
+}
+
 void check_not_empty(const Tensor& x, const Axes& dim, std::string_view name) {
   const unsigned mask = reduced_mask(dim, x.rank(), name);
   bool empty = false, kept_empty = false;
@@ -149,10 +188,16 @@ namespace ops {
 
 Tensor Sum::forward(const Tensor& x) const {
   const DType result = dtype ? *dtype : is_integral(x.dtype()) ? DType::int64 : x.dtype();
-  return reduce(dtype && x.dtype() != result ? Cast{{}, result}.forward(x) : x, dim, keepdim, "sum",
-                result, [](const auto& k, const Layout& l, const auto* p, auto* y) {
-                  k.reduce_sum(p, y, l.outer, l.n, l.inner);
-                });
+  if (x.dtype() == DType::bool_ && result == DType::int64 && !keepdim && x.is_contiguous() &&
+      reduced_mask(dim, x.rank(), "sum") == (1u << x.rank()) - 1) {
+    Tensor y = Tensor::empty({}, result);
+    *y.data<std::int64_t>() = backend(x.device()).count_nonzero(x.data<bool>(), x.numel());
+    return y;
+  }
+  return fold(dtype && x.dtype() != result ? Cast{{}, result}.forward(x) : x, dim, keepdim, "sum",
+              result, [](const auto& k, const Layout& l, const auto* p, auto* y) {
+                k.reduce_sum(p, y, l.outer, l.n, l.inner);
+              });
 }
 
 Tensor Mean::forward(const Tensor& x) const {
@@ -166,10 +211,10 @@ Tensor Mean::forward(const Tensor& x) const {
 
 Tensor Prod::forward(const Tensor& x) const {
   const DType result = is_integral(x.dtype()) ? DType::int64 : x.dtype();
-  return reduce(x, dim, keepdim, "prod", result,
-                [](const auto& k, const Layout& l, const auto* p, auto* y) {
-                  k.reduce_prod(p, y, l.outer, l.n, l.inner);
-                });
+  return fold(x, dim, keepdim, "prod", result,
+              [](const auto& k, const Layout& l, const auto* p, auto* y) {
+                k.reduce_prod(p, y, l.outer, l.n, l.inner);
+              });
 }
 
 Tensor Prod::gradient(const Tensor& g, const Tensor& x, const Tensor& y) const {
@@ -199,18 +244,18 @@ Tensor Prod::gradient(const Tensor& g, const Tensor& x, const Tensor& y) const {
 
 Tensor Amax::forward(const Tensor& x) const {
   check_not_empty(x, dim, "amax");
-  return reduce(x, dim, keepdim, "amax", x.dtype(),
-                [](const auto& k, const Layout& l, const auto* p, auto* y) {
-                  k.reduce_max(p, y, l.outer, l.n, l.inner);
-                });
+  return fold(x, dim, keepdim, "amax", x.dtype(),
+              [](const auto& k, const Layout& l, const auto* p, auto* y) {
+                k.reduce_max(p, y, l.outer, l.n, l.inner);
+              });
 }
 
 Tensor Amin::forward(const Tensor& x) const {
   check_not_empty(x, dim, "amin");
-  return reduce(x, dim, keepdim, "amin", x.dtype(),
-                [](const auto& k, const Layout& l, const auto* p, auto* y) {
-                  k.reduce_min(p, y, l.outer, l.n, l.inner);
-                });
+  return fold(x, dim, keepdim, "amin", x.dtype(),
+              [](const auto& k, const Layout& l, const auto* p, auto* y) {
+                k.reduce_min(p, y, l.outer, l.n, l.inner);
+              });
 }
 
 namespace {

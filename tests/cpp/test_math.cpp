@@ -62,7 +62,7 @@ const Row rows[] = {
     ROW(sin, std::sin, 1),        ROW(cos, std::cos, 1),
     ROW(tanh, std::tanh, 1),      ROW(sigmoid, sigmoid, 1),
     ROW(erf, std::erf, 1),        ROW(normal_cdf, normal_cdf, 1.5),
-    ROW(softplus, softplus, 1.5),
+    ROW(softplus, softplus, 1.5), ROW(gelu_cdf, normal_cdf, 5),
 };
 #undef ROW
 
@@ -237,6 +237,53 @@ template <class T> void check_pow() {
 }
 TEST(Math, PowFloat32) { check_pow<float>(); }
 TEST(Math, PowFloat64) { check_pow<double>(); }
+
+// The same small power in every lane goes another way.
+template <class T> void check_same_power() {
+  using W = std::conditional_t<sizeof(T) == 4, double, long double>;
+  std::mt19937_64 bits(3);
+  std::vector<T> x = {0, T(-0.0), 1, -1, inf<T>, -inf<T>, nan_of<T>, T(1e30), T(-1e30), T(1e-30)};
+  x.push_back(std::numeric_limits<T>::max());
+  x.push_back(std::numeric_limits<T>::denorm_min());
+  while (x.size() < 1003)
+    x.push_back(static_cast<T>(std::exp2(static_cast<double>(bits() % 200) / 2 - 50)) *
+                static_cast<T>(1 + static_cast<double>(bits() >> 12) * 0x1p-52));
+  for (const T power : {T(1), T(2), T(3)}) {
+    for_each_target([&](const std::string& name) {
+      std::vector<T> y(x.size(), power), out(x.size());
+      math_pow(x.data(), y.data(), out.data(), static_cast<std::int64_t>(x.size()));
+      for (std::size_t i = 0; i < x.size(); ++i)
+        EXPECT_LE(ulp_error(out[i], std::pow(W(x[i]), W(power))), 1)
+            << name << ": " << x[i] << "^" << power << " = " << out[i];
+    });
+  }
+}
+TEST(Math, SamePowerInEveryLane) {
+  check_same_power<float>();
+  check_same_power<double>();
+}
+
+// Phi(x) + x phi(x) has a zero: its error is held against the size of its two terms.
+TEST(Math, GeluSlope) {
+  std::vector<float> x = {0, -0.0f, 12.49f, -12.49f, 12.5f, -12.5f, 30, -30, 1e-30f, -38};
+  for (float v = -14; v < 14; v += 0.00317f) x.push_back(v);
+  std::vector<double> wide(x.begin(), x.end());
+  for_each_target([&](const std::string& name) {
+    std::vector<float> out(x.size());
+    std::vector<double> out_wide(x.size());
+    math_apply(MathFunction::gelu_slope, x.data(), out.data(), static_cast<std::int64_t>(x.size()));
+    math_apply(MathFunction::gelu_slope, wide.data(), out_wide.data(),
+               static_cast<std::int64_t>(x.size()));
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      const double cdf = normal_cdf(wide[i]);
+      const double term =
+          wide[i] * std::exp(-wide[i] * wide[i] / 2) / std::sqrt(2 * std::acos(-1.0));
+      const double size = cdf + std::abs(term) + 0x1p-126;
+      EXPECT_LE(std::abs(out[i] - (cdf + term)), 6 * 0x1p-24 * size) << name << " at " << x[i];
+      EXPECT_LE(std::abs(out_wide[i] - (cdf + term)), 1e-14 * size) << name << " at " << x[i];
+    }
+  });
+}
 
 TEST(Math, InPlaceAndEmpty) {
   std::vector<float> x = {0.5f, 1, 2};
