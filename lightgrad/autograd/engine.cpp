@@ -2,6 +2,7 @@
 // sequence number first; nothing recurses, so a chain of a million operations fits a small stack.
 #include <algorithm>
 #include <cmath>
+#include <span>
 #include <unordered_map>
 
 #include "lightgrad/autograd/node.h"
@@ -33,7 +34,7 @@ struct Run {
   std::vector<Tensor>* captured = nullptr;
 };
 
-void count_users(const Run& run, const std::vector<Node*>& roots, Workspace& w) {
+void count_users(const Run& run, std::span<Node* const> roots, Workspace& w) {
   for (Node* root : roots) {
     if (root->pass != run.pass) {
       root->pass = run.pass;
@@ -61,7 +62,7 @@ void count_users(const Run& run, const std::vector<Node*>& roots, Workspace& w) 
 }
 
 // For grad(): a node is needed when an input lies behind it. Post-order with an explicit stack.
-void mark_needed(const Run& run, const std::vector<Node*>& roots) {
+void mark_needed(const Run& run, std::span<Node* const> roots) {
   const std::uint64_t open = ++next_pass;
   std::vector<std::pair<Node*, int>> stack;
   auto enter = [&](Node* n) {
@@ -140,9 +141,10 @@ void visit_node(Node* n, const Run& run, Workspace& w) {
            " was freed by an earlier backward; keep it with "
            "retain_graph=true, or compute the forward pass again");
     }
+    n->last_pass = !run.retain && !run.create && n->n_edges > 0;
     if (n->has_gradient() || g.defined()) run_backward(*n, std::move(g), out);
   }
-  if (!run.retain && !run.create && n->n_edges > 0) {
+  if (n->last_pass) {
     n->release_saved();
     n->released = true;
   }
@@ -155,8 +157,8 @@ void visit_node(Node* n, const Run& run, Workspace& w) {
     if (autograd::detects_anomaly() && out[i].defined())
       autograd::check_finite(out[i], n->name(), "backward made a gradient with");
     if (out[i].defined()) {
-      m->g = m->g.defined() ? autograd::accumulate(std::move(m->g), out[i]) : std::move(out[i]);
-      out[i] = {};
+      m->g = m->g.defined() ? autograd::accumulate(std::move(m->g), std::exchange(out[i], {}))
+                            : std::exchange(out[i], {});
     }
     if (--m->waiting == 0) {
       w.ready.push_back(m);
@@ -165,7 +167,7 @@ void visit_node(Node* n, const Run& run, Workspace& w) {
   }
 }
 
-void execute(const Run& run, const std::vector<Node*>& roots, std::vector<Tensor>& gradients) {
+void execute(const Run& run, std::span<Node* const> roots, std::span<Tensor> gradients) {
   Workspace local;  // a pass inside a pass (a hook, a composite gradient) brings its own
   Workspace& w = thread_workspace.busy ? local : thread_workspace;
   w.busy = true;
@@ -184,7 +186,7 @@ void execute(const Run& run, const std::vector<Node*>& roots, std::vector<Tensor
   count_users(run, roots, w);
   for (std::size_t i = 0; i < roots.size(); ++i) {
     Node* n = roots[i];
-    n->g = n->g.defined() ? autograd::accumulate(std::move(n->g), gradients[i])
+    n->g = n->g.defined() ? autograd::accumulate(std::move(n->g), std::move(gradients[i]))
                           : std::move(gradients[i]);
   }
   for (Node* n : roots) {
@@ -231,18 +233,16 @@ Tensor starting_gradient(const Tensor& output, const Tensor& gradient, std::stri
 Node::Node() : sequence(next_sequence++) {}
 
 void release(Node* n) {
-  if (n->refs.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  if (n->refs.load(std::memory_order_acquire) != 1 &&
+      n->refs.fetch_sub(1, std::memory_order_acq_rel) != 1)
+    return;
   // Deleting a node lets go of its edges, which comes back here: collect instead of recursing.
-  static thread_local std::vector<Node*> pending;
-  static thread_local bool draining = false;
-  pending.push_back(n);
+  static thread_local constinit Node* pending = nullptr;
+  static thread_local constinit bool draining = false;
+  n->next_dead = std::exchange(pending, n);
   if (draining) return;
   draining = true;
-  while (!pending.empty()) {
-    Node* dead = pending.back();
-    pending.pop_back();
-    delete dead;
-  }
+  while (pending) delete std::exchange(pending, pending->next_dead);
   draining = false;
 }
 
@@ -253,7 +253,9 @@ TensorImpl::~TensorImpl() {
 void LeafNode::backward(Tensor g, std::span<Tensor>) {
   if (!tensor || !tensor->requires_grad) return;
   Tensor& grad = tensor->grad;
-  grad = grad.defined() ? autograd::accumulate(std::move(grad), g) : autograd::own(std::move(g));
+  grad = grad.defined() ? autograd::accumulate(std::move(grad), std::move(g))
+                        : autograd::own(std::move(g));
+  if (grad.impl()->storage) grad.impl()->storage->serve(MemoryUse::gradient);
 }
 
 Ref<Node> Tensor::edge() const {
@@ -276,6 +278,7 @@ const Tensor& Tensor::set_requires_grad(bool on) const {
   }
   impl_->requires_grad =
       on;  // the accumulator stays: graphs that lead to it must learn of this tensor's end
+  if (on && impl_->storage) impl_->storage->serve(MemoryUse::parameter);
   return *this;
 }
 
@@ -306,12 +309,13 @@ void Tensor::retain_grad() const {
 }
 
 void Tensor::backward(const Tensor& gradient, BackwardOptions options) const {
-  std::vector<Tensor> start{starting_gradient(*this, gradient, "backward")};
-  Ref<Node> root = edge();
+  Tensor start = starting_gradient(*this, gradient, "backward");
+  const Ref<Node> hold = edge();
+  Node* const root = hold.get();
   Run run;
   run.retain = options.retain_graph;
   run.create = options.create_graph;
-  execute(run, {root.get()}, start);
+  execute(run, {&root, 1}, {&start, 1});
 }
 
 namespace autograd {

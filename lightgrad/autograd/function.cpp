@@ -29,9 +29,9 @@ struct FunctionNode final : Node {
   std::string title;
   std::shared_ptr<FunctionContext> context;
   FunctionBackward run;
-  std::vector<Ref<Node>> edge;
-  std::vector<Shape> in_shapes, out_shapes;
-  std::vector<DType> in_dtypes, out_dtypes;
+  PoolVector<Ref<Node>> edge;
+  PoolVector<Shape> in_shapes, out_shapes;
+  PoolVector<DType> in_dtypes, out_dtypes;
   std::vector<Tensor>
       slots;  // gradients of several outputs, as they arrive in the pass numbered slots_pass
   std::uint64_t slots_pass = 0;

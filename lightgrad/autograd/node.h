@@ -33,7 +33,9 @@ struct Node {
   std::uint64_t pass = 0;
   int waiting = 0;
   bool needed = false;
+  bool last_pass = false;  // nobody asks again: backward may let saved tensors go on the way
   Tensor g;
+  Node* next_dead = nullptr;  // see release
 
   Node();
   Node(const Node&) = delete;
@@ -108,8 +110,8 @@ std::vector<Tensor> grad(const std::vector<Tensor>& outputs, const std::vector<T
                          std::vector<Tensor> gradients = {}, GradOptions options = {});
 
 // --- what this room needs from the operations above it; defined in ops/ ---
-// a + b; may write into a when nobody else holds it and no graph is being recorded.
-Tensor accumulate(Tensor a, const Tensor& b);
+// a + b; may write into one that nobody else holds when no graph is being recorded.
+Tensor accumulate(Tensor a, Tensor b);
 // g as a tensor of its own that may be written to later.
 Tensor own(Tensor g);
 Tensor zeros_for(const Shape& shape, DType dtype);

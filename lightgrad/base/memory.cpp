@@ -16,6 +16,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstdlib>
 #include <mutex>
 #include <type_traits>
 #ifdef __GLIBC__
@@ -82,7 +83,15 @@ void count_large(std::int64_t bytes) {
   if (Cache* c = cache)
     publish(*c, bytes);
   else
-    add_current(bytes, 0);
+    totals.all.add(bytes, 0);
+}
+
+// What serves nothing in particular: all that is none of the other uses.
+std::int64_t other_bytes() {
+  std::int64_t bytes = totals.all.current.load(std::memory_order_relaxed);
+  for (std::size_t i = 1; i < memory_uses; ++i)
+    bytes -= totals.uses[i].current.load(std::memory_order_relaxed);
+  return bytes;
 }
 
 // Frees the oldest blocks while `unwanted`, each outside the mutex: to unmap is slow.
@@ -120,6 +129,7 @@ template <class Unwanted> void release_while(Unwanted unwanted) {
     add(totals.system_allocations, 1);
   }
   count_large(static_cast<std::int64_t>(bytes));
+  totals.uses[0].raise_peak(other_bytes());
   add(totals.allocations, 1);
   return hand_out(b, bytes);
 }
@@ -155,6 +165,7 @@ template <class Unwanted> void release_while(Unwanted unwanted) {
       for (Cache* c = depot.caches; c; c = c->next) {
         if (!c->in_use || c == cache) continue;
         publish(*c, 0);
+        publish_uses(*c);
         for (auto& m : c->current) m = {};
         for (auto& m : c->spare) m = {};
         c->in_use = false;
@@ -183,8 +194,20 @@ void deallocate(void* block, std::size_t bytes) noexcept {
   deallocate_tiny(block, i, bytes);
 }
 
+void count_use(MemoryUse use, std::int64_t bytes) noexcept {
+  Total& total = totals.uses[static_cast<std::size_t>(use)];
+  Cache* c = cache;
+  if (!c) return total.add(bytes, 0);
+  Tally& own = c->uses[static_cast<std::size_t>(use)];
+  if (std::abs(bytes) <= static_cast<std::int64_t>(tiny_limit)) return own.add(bytes);
+  own.publish(total, bytes);
+}
+
 LIGHTGRAD_UNCHECKED MemoryStats memory_stats() {
-  if (cache) publish(*cache, 0);
+  if (cache) {
+    publish(*cache, 0);
+    publish_uses(*cache);
+  }
   MemoryStats s;
   {
     const std::lock_guard lock(depot.mutex);
@@ -193,7 +216,9 @@ LIGHTGRAD_UNCHECKED MemoryStats memory_stats() {
         s.cached += (c.current[i].count.get() + c.spare[i].count.get()) *
                     static_cast<std::int64_t>(size_of_tiny(i));
       }
-      s.current += c.bytes.get() - c.published.get();
+      s.current += c.all.bytes.get() - c.all.published.get();
+      for (std::size_t i = 1; i < memory_uses; ++i)
+        s.uses[i].current += c.uses[i].bytes.get() - c.uses[i].published.get();
       s.allocations += c.allocations.get();
     };
     for (const Cache* c = depot.caches; c; c = c->next) count(*c);
@@ -208,20 +233,34 @@ LIGHTGRAD_UNCHECKED MemoryStats memory_stats() {
     const std::lock_guard lock(large.mutex);
     s.cached += static_cast<std::int64_t>(large.cached);
   }
-  s.current += totals.current.load(std::memory_order_relaxed);
-  s.peak = std::max(totals.peak.load(std::memory_order_relaxed), s.current);
+  s.current += totals.all.current.load(std::memory_order_relaxed);
+  s.peak = std::max(totals.all.peak.load(std::memory_order_relaxed), s.current);
+  s.uses[0].current = s.current;
+  for (std::size_t i = 1; i < memory_uses; ++i) {
+    s.uses[i].current += totals.uses[i].current.load(std::memory_order_relaxed);
+    s.uses[0].current -= s.uses[i].current;
+  }
+  for (std::size_t i = 0; i < memory_uses; ++i) {
+    s.uses[i].peak =
+        std::max(totals.uses[i].peak.load(std::memory_order_relaxed), s.uses[i].current);
+  }
   s.allocations += totals.allocations.load(std::memory_order_relaxed);
   s.system_allocations = totals.system_allocations.load(std::memory_order_relaxed);
   return s;
 }
 
-void reset_peak_memory() { totals.peak.store(memory_stats().current, std::memory_order_relaxed); }
-
-void raise_peak_memory(std::int64_t at_least) {
-  auto peak = totals.peak.load(std::memory_order_relaxed);
-  while (peak < at_least &&
-         !totals.peak.compare_exchange_weak(peak, at_least, std::memory_order_relaxed)) {}
+void reset_peak_memory() {
+  const MemoryStats now = memory_stats();
+  totals.all.peak.store(now.current, std::memory_order_relaxed);
+  for (std::size_t i = 0; i < memory_uses; ++i)
+    totals.uses[i].peak.store(now.uses[i].current, std::memory_order_relaxed);
 }
+
+void reset_total_peak_memory() {
+  totals.all.peak.store(memory_stats().current, std::memory_order_relaxed);
+}
+
+void raise_peak_memory(std::int64_t at_least) { totals.all.raise_peak(at_least); }
 
 void trim_memory() {
   release_while([] { return true; });

@@ -62,8 +62,22 @@ void* hand_out(Block* b, std::size_t bytes) {
 
 // Statistics: bytes are those asked for, not those of the class.
 
+struct Total {
+  std::atomic<std::int64_t> current{0}, peak{0};
+
+  void raise_peak(std::int64_t top) {
+    auto before = peak.load(std::memory_order_relaxed);
+    while (before < top && !peak.compare_exchange_weak(before, top, std::memory_order_relaxed)) {}
+  }
+  // `rise`: how far above the old total this thread has been since it last spoke.
+  void add(std::int64_t delta, std::int64_t rise) {
+    const std::int64_t before = current.fetch_add(delta, std::memory_order_relaxed);
+    raise_peak(before + std::max(delta, rise));
+  }
+};
 struct Totals {
-  std::atomic<std::int64_t> current{0}, peak{0}, allocations{0}, system_allocations{0};
+  Total all, uses[memory_uses];  // uses[0], other, has a peak only: the rest follows
+  std::atomic<std::int64_t> allocations{0}, system_allocations{0};
 };
 constinit Totals totals;
 
@@ -86,14 +100,6 @@ class Counter {
  private:
   std::atomic<std::int64_t> value_{0};
 };
-
-// `rise`: how far above the old total this thread has been since it last spoke.
-void add_current(std::int64_t delta, std::int64_t rise) {
-  const std::int64_t before = totals.current.fetch_add(delta, std::memory_order_relaxed);
-  const std::int64_t top = before + std::max(delta, rise);
-  auto peak = totals.peak.load(std::memory_order_relaxed);
-  while (peak < top && !totals.peak.compare_exchange_weak(peak, top, std::memory_order_relaxed)) {}
-}
 
 std::size_t cache_limit() {  // SIZE_MAX: not given
   static const std::size_t limit = [] {

@@ -24,16 +24,36 @@ struct Magazine {
   Counter count;
 };
 
+// Bytes that one thread counted: handed out less taken back, below zero for one that frees for
+// others.
+struct Tally {
+  Counter bytes;
+  Counter published;  // the part of `bytes` that is in the total
+  Counter highest;    // the most that `bytes` was since then
+
+  void add(std::int64_t n) {
+    const std::int64_t now = bytes.get() + n;
+    bytes.set(now);
+    if (now > highest.get()) highest.set(now);
+  }
+  // Moves the count to the total, together with `extra` bytes of large blocks. In between, this
+  // thread's large blocks did not change, so the peak is exact for one thread, and near for
+  // several.
+  void publish(Total& total, std::int64_t extra) {
+    const std::int64_t now = bytes.get(), before = published.get();
+    total.add(now - before + extra, highest.get() - before);
+    published.set(now);
+    highest.set(now);
+  }
+};
+
 // What one thread holds. Made from memory of our own and used again by later threads, so that a
 // forked child may look at those of threads that it does not have.
 struct Cache {
   // Two of each, so that a program that goes to and fro over the edge of one does not always meet
   // the depot.
   Magazine current[tiny_classes], spare[tiny_classes];
-  Counter bytes;  // handed out less taken back, by this thread; below zero for one that frees for
-                  // others
-  Counter published;    // the part of `bytes` that is in totals.current
-  Counter highest;      // the most that `bytes` was since then
+  Tally all, uses[memory_uses];
   Counter allocations;  // not yet in totals
   Cache* next = nullptr;
   bool in_use = false;
@@ -65,16 +85,14 @@ constexpr int class_of_tiny(std::size_t bytes) {
 }
 constexpr std::size_t size_of_tiny(int c) { return static_cast<std::size_t>(c + 1) * alignment; }
 
-// Moves a thread's counts to the totals, together with `extra` bytes of large blocks. In between,
-// this thread's large blocks did not change, so the peak is exact for one thread, and near for
-// several.
+// Moves a thread's counts to the totals, together with `extra` bytes of large blocks.
 void publish(Cache& c, std::int64_t extra) {
-  const std::int64_t bytes = c.bytes.get(), published = c.published.get();
-  add_current(bytes - published + extra, c.highest.get() - published);
+  c.all.publish(totals.all, extra);
   add(totals.allocations, c.allocations.get());
   c.allocations.set(0);
-  c.published.set(bytes);
-  c.highest.set(bytes);
+}
+void publish_uses(Cache& c) {
+  for (std::size_t i = 1; i < memory_uses; ++i) c.uses[i].publish(totals.uses[i], 0);
 }
 
 // The functions from here to `spill` that touch the depot are called under its mutex.
@@ -149,9 +167,7 @@ LIGHTGRAD_UNCHECKED inline void* take(Cache& c, int i, std::size_t bytes) {
   Block* b = m.head;
   m.head = b->next;
   m.count.set(m.count.get() - 1);
-  const std::int64_t now = c.bytes.get() + static_cast<std::int64_t>(bytes);
-  c.bytes.set(now);
-  if (now > c.highest.get()) c.highest.set(now);
+  c.all.add(static_cast<std::int64_t>(bytes));
   c.allocations.set(c.allocations.get() + 1);
   return hand_out(b, bytes);
 }
@@ -162,7 +178,7 @@ LIGHTGRAD_UNCHECKED inline void put(Cache& c, int i, void* block, std::size_t by
   b->next = m.head;
   m.head = b;
   m.count.set(m.count.get() + 1);
-  c.bytes.set(c.bytes.get() - static_cast<std::int64_t>(bytes));
+  c.all.add(-static_cast<std::int64_t>(bytes));
   ASAN_POISON_MEMORY_REGION(block, size_of_tiny(i));
 }
 
@@ -188,6 +204,7 @@ struct ThreadEnd {
     const std::lock_guard lock(depot.mutex);
     give_all(*c);
     publish(*c, 0);
+    publish_uses(*c);
     c->in_use = false;
   }
   pthread_key_t key;
@@ -219,14 +236,14 @@ void* allocate_direct(std::size_t bytes) {
     return std::aligned_alloc(alignment,
                               std::max((bytes + alignment - 1) / alignment * alignment, alignment));
   });
-  add_current(static_cast<std::int64_t>(bytes), 0);
+  totals.all.add(static_cast<std::int64_t>(bytes), 0);
   add(totals.allocations, 1);
   add(totals.system_allocations, 1);
   return block;
 }
 
 void deallocate_direct(void* block, std::size_t bytes) {
-  add_current(-static_cast<std::int64_t>(bytes), 0);
+  totals.all.add(-static_cast<std::int64_t>(bytes), 0);
   std::free(block);
 }
 

@@ -96,7 +96,7 @@ void Work::begin(std::string_view name, Phase phase, const std::string* path) {
   const MemoryStats memory = memory_stats();
   memory_ = memory.current;
   peak_before_ = memory.peak;
-  reset_peak_memory();
+  reset_total_peak_memory();
   log_ = &log;
   at_work = this;
   record_.start = now();

@@ -149,22 +149,28 @@ template <class T> const OptimizerChunk<T>& chunk_kernels() {
   }
 }
 
-// f(tensor, begin, end) for pieces of at most kChunkSize elements. Chunk c is elements [c, c + 1) *
-// kChunkSize of all tensors laid end to end, so that many small tensors cost no more than one large
-// one.
+// f(tensor, begin, end, c) for pieces of at most kChunkSize elements. Chunk c is elements [c, c +
+// 1) * kChunkSize of all tensors laid end to end, so that many small tensors cost no more than one
+// large one.
 template <class Tensor, class F> void each_chunk(std::span<const Tensor> tensors, F f) {
+  const auto size = [](const Tensor& t) {
+    if constexpr (requires { t.n; })
+      return t.n;
+    else
+      return static_cast<std::int64_t>(t.size());
+  };
   const auto count = static_cast<std::int64_t>(tensors.size());
   Scratch<std::int64_t> ends(count);
   std::int64_t total = 0;
   for (std::int64_t k = 0; k < count; ++k)
-    ends[k] = total += tensors[static_cast<std::size_t>(k)].n;
+    ends[k] = total += size(tensors[static_cast<std::size_t>(k)]);
   parallel_for(total, kChunkSize, [&](std::int64_t begin, std::int64_t end) {
     std::int64_t k = std::upper_bound(ends.get(), ends.get() + count, begin) - ends.get();
-    for (; begin < end; ++k) {
+    for (std::int64_t at = begin; at < end; ++k) {
       const Tensor& tensor = tensors[static_cast<std::size_t>(k)];
-      const std::int64_t start = ends[k] - tensor.n, stop = std::min(end, ends[k]);
-      if (begin < stop) f(tensor, begin - start, stop - start);
-      begin = stop;
+      const std::int64_t start = ends[k] - size(tensor), stop = std::min(end, ends[k]);
+      if (at < stop) f(tensor, at - start, stop - start, begin / kChunkSize);
+      at = stop;
     }
   });
 }
@@ -173,38 +179,41 @@ template <class Tensor, class F> void each_chunk(std::span<const Tensor> tensors
 template <class T>
 void sgd_steps(const SgdOptions& options, std::span<const SgdTensor<T>> tensors) {
   const auto chunk = chunk_kernels<T>().sgd;
-  each_chunk(tensors, [&](const SgdTensor<T>& t, std::int64_t begin, std::int64_t end) {
-    chunk(options, {t.p + begin, t.g + begin,
-                    t.momentum_buffer ? t.momentum_buffer + begin : nullptr, end - begin});
-  });
+  each_chunk(
+      tensors, [&](const SgdTensor<T>& t, std::int64_t begin, std::int64_t end, std::int64_t) {
+        chunk(options, {t.p + begin, t.g + begin,
+                        t.momentum_buffer ? t.momentum_buffer + begin : nullptr, end - begin});
+      });
 }
 
 template <class T>
 void adam_steps(const AdamOptions& options, std::span<const AdamTensor<T>> tensors) {
   const auto chunk = chunk_kernels<T>().adam;
-  each_chunk(tensors, [&](const AdamTensor<T>& t, std::int64_t begin, std::int64_t end) {
-    chunk(options, {t.p + begin, t.g + begin, t.m + begin, t.v + begin,
-                    t.vmax ? t.vmax + begin : nullptr, end - begin});
-  });
+  each_chunk(tensors,
+             [&](const AdamTensor<T>& t, std::int64_t begin, std::int64_t end, std::int64_t) {
+               chunk(options, {t.p + begin, t.g + begin, t.m + begin, t.v + begin,
+                               t.vmax ? t.vmax + begin : nullptr, end - begin});
+             });
 }
 
-template <class T> double sum_of_squares(const T* x, std::int64_t n) {
+template <class T> double sum_of_squares(std::span<const std::span<const T>> tensors) {
   const auto chunk = chunk_kernels<T>().sum_of_squares;
-  if (n <= kChunkSize) return chunk(x, n);
-  const std::int64_t chunks = (n + kChunkSize - 1) / kChunkSize;
+  std::int64_t total = 0;
+  for (const auto& t : tensors) total += static_cast<std::int64_t>(t.size());
+  const std::int64_t chunks = (total + kChunkSize - 1) / kChunkSize;
   Scratch<double> partial(chunks);
-  parallel_for(n, kChunkSize, [&](std::int64_t begin, std::int64_t end) {
-    partial[begin / kChunkSize] = chunk(x + begin, end - begin);
-  });
+  std::fill_n(partial.get(), chunks, 0.0);
+  each_chunk(tensors, [&](std::span<const T> x, std::int64_t begin, std::int64_t end,
+                          std::int64_t c) { partial[c] += chunk(x.data() + begin, end - begin); });
   double sum = 0;
   for (std::int64_t c = 0; c < chunks; ++c) sum += partial[c];
   return sum;
 }
 
-template <class T> void scale_inplace(T* x, std::int64_t n, T factor) {
+template <class T> void scale_inplace(std::span<const std::span<T>> tensors, T factor) {
   const auto chunk = chunk_kernels<T>().scale;
-  parallel_for(n, kChunkSize, [&](std::int64_t begin, std::int64_t end) {
-    chunk(x + begin, end - begin, factor);
+  each_chunk(tensors, [&](std::span<T> x, std::int64_t begin, std::int64_t end, std::int64_t) {
+    chunk(x.data() + begin, end - begin, factor);
   });
 }
 
@@ -247,8 +256,8 @@ void adam_step_reference(const AdamOptions& o, T* p, const T* g, T* m, T* v, T* 
 #define LIGHTGRAD_INSTANTIATE(T)                                                       \
   template void sgd_steps(const SgdOptions&, std::span<const SgdTensor<T>>);           \
   template void adam_steps(const AdamOptions&, std::span<const AdamTensor<T>>);        \
-  template double sum_of_squares(const T*, std::int64_t);                              \
-  template void scale_inplace(T*, std::int64_t, T);                                    \
+  template double sum_of_squares(std::span<const std::span<const T>>);                 \
+  template void scale_inplace(std::span<const std::span<T>>, T);                       \
   template void sgd_step_reference(const SgdOptions&, T*, const T*, T*, std::int64_t); \
   template void adam_step_reference(const AdamOptions&, T*, const T*, T*, T*, T*, std::int64_t);
 LIGHTGRAD_INSTANTIATE(float)

@@ -60,9 +60,9 @@ void adam_step(const AdamOptions& options, T* p, const T* g, T* m, T* v, T* vmax
   adam_steps<T>(options, {&tensor, 1});
 }
 
-// Accumulated in double, chunk by chunk in rising order.
-template <class T> double sum_of_squares(const T* x, std::int64_t n);
-template <class T> void scale_inplace(T* x, std::int64_t n, T factor);
+// Over all elements of all tensors; accumulated in double, chunk by chunk in rising order.
+template <class T> double sum_of_squares(std::span<const std::span<const T>> tensors);
+template <class T> void scale_inplace(std::span<const std::span<T>> tensors, T factor);
 
 // The same by plain loops.
 template <class T>

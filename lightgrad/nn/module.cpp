@@ -211,9 +211,13 @@ NamedModules Module::named_children() const {
   return out;
 }
 
-std::vector<Module*> Module::children() const {
-  std::vector<Module*> out;
-  for (auto& [name, m] : named_children()) out.push_back(m);
+PoolVector<Module*> Module::children() const {
+  PoolVector<Module*> out;
+  out.reserve(entries_.size());
+  for (const auto& e : entries_) {
+    Module* m = e->child->get();
+    if (m && std::find(out.begin(), out.end(), m) == out.end()) out.push_back(m);
+  }
   return out;
 }
 

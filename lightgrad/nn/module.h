@@ -93,7 +93,7 @@ class Module : public Counted {
   // --- the tree; names are dotted paths ---
   NamedModules named_modules() const;  // each module once, parents first
   NamedModules named_children() const;
-  std::vector<Module*> children() const;
+  PoolVector<Module*> children() const;
   NamedTensors named_parameters() const;  // each tensor once
   NamedTensors named_buffers() const;
   std::vector<Tensor> parameters() const;

@@ -1,5 +1,4 @@
-// utils.cpp: norms are summed in double, parameter by parameter in the given order: the same bits
-// at any thread count.
+// utils.cpp: norms are summed in double, in the given order: the same bits at any thread count.
 #include "lightgrad/nn/utils.h"
 
 #include <algorithm>
@@ -23,9 +22,16 @@ Tensor writable_grad(const Tensor& p) {
   return g;
 }
 
+// The gradients that there are.
+PoolVector<const Tensor*> gradients_of(const std::vector<Tensor>& parameters) {
+  PoolVector<const Tensor*> all;
+  all.reserve(parameters.size());
+  for (const Tensor& p : parameters)
+    if (const Tensor& g = p.impl()->grad; g.defined()) all.push_back(&g);
+  return all;
+}
+
 double power_sum(const Tensor& g, double norm_type) {
-  if (g.numel() == 0) return 0;
-  if (norm_type == 2) return sum_of_squares(g);
   const Tensor magnitude = lg::abs(lg::to(g.detach(), DType::float64));
   return lg::sum(lg::pow(magnitude, norm_type)).item();
 }
@@ -40,16 +46,16 @@ double grad_norm(const std::vector<Tensor>& parameters, double norm_type) {
     fail(ErrorKind::value, "clip_grad_norm_", "norm_type is ", norm_type,
          ", expected a number above 0");
   const NoGrad off;
+  const auto gradients = gradients_of(parameters);
+  if (norm_type == 2) return std::sqrt(sum_of_squares(gradients));
   double total = 0;
-  for (const Tensor& p : parameters) {
-    const Tensor g = p.grad();
-    if (!g.defined() || g.numel() == 0) continue;
+  for (const Tensor* g : gradients) {
+    if (g->numel() == 0) continue;
     if (std::isinf(norm_type))
-      total = larger(total, lg::amax(lg::abs(g.detach())).item());
+      total = larger(total, lg::amax(lg::abs(g->detach())).item());
     else
-      total += power_sum(g, norm_type);
+      total += power_sum(*g, norm_type);
   }
-  if (norm_type == 2) return std::sqrt(total);
   return std::isinf(norm_type) ? total : std::pow(total, 1 / norm_type);
 }
 
@@ -64,11 +70,10 @@ double clip_grad_norm_(const std::vector<Tensor>& parameters, double max_norm, d
     fail(ErrorKind::runtime, "clip_grad_norm_", "the norm of the gradients is ", norm,
          "; pass error_if_nonfinite=False to clip anyway");
   }
-  const double factor = max_norm / (norm + 1e-6);  // PyTorch's
-  if (factor >= 1) return norm;
-  for (const Tensor& p : parameters) {
-    if (const Tensor g = writable_grad(p); g.defined()) scale_in_place(g, factor);
-  }
+  const double factor = clipping_factor(norm, max_norm);
+  if (factor == 1) return norm;
+  for (const Tensor& p : parameters) writable_grad(p);
+  scale_in_place(gradients_of(parameters), factor);
   return norm;
 }
 

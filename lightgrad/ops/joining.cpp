@@ -10,7 +10,7 @@ namespace lg::ops {
 std::vector<Tensor> Split::forward(const Tensor& x) const {
   const int d = normalize_axis(dim, x.rank(), "split");
   const std::int64_t size = x.rank() ? x.shape()[d] : 0;
-  std::vector<std::int64_t> parts(sizes.list.begin(), sizes.list.end());
+  PoolVector<std::int64_t> parts(sizes.list.begin(), sizes.list.end());
   if (parts.size() == 1) {
     const std::int64_t each = parts[0];
     if (each < 0 || (each == 0 && size != 0)) {
@@ -33,6 +33,7 @@ std::vector<Tensor> Split::forward(const Tensor& x) const {
   }
   // Views without a graph of their own: one node for them all joins their gradients in one pass.
   std::vector<Tensor> out;
+  out.reserve(parts.size());
   {
     NoGrad off;
     std::int64_t at = 0;
@@ -114,7 +115,7 @@ Tensor Cat::forward(const std::vector<Tensor>& x) const {
   return y;
 }
 
-Tensor Cat::vjp(const Tensor& g, std::size_t i, const std::vector<Shape>& shapes) const {
+Tensor Cat::vjp(const Tensor& g, std::size_t i, const PoolVector<Shape>& shapes) const {
   if (is_legacy_empty(shapes[i])) return zeros(shapes[i], g.dtype());
   const int d = normalize_axis(dim, g.rank(), "cat");
   std::int64_t at = 0;

@@ -184,12 +184,14 @@ Tensor pointwise_watched(const PointwiseTraits& op, const double* attributes,
 }
 
 Tensor pointwise_gradient(const PointwiseTraits& op, int which, const double* attributes,
-                          const Tensor& g, const Tensor* in, const Tensor& out,
+                          const Tensor& g, bool g_is_free, const Tensor* in, const Tensor& out,
                           const Meta& target) {
   const DType compute = compute_type(g.dtype());
   const auto& rows = backend(g.device()).pointwise_rows(op.index);
   const bool same_shape = g.shape() == target.shape;
-  Tensor result = Tensor::empty(g.shape(), same_shape ? target.dtype : compute);
+  const DType dtype = same_shape ? target.dtype : compute;
+  const bool reuse = g_is_free && g.dtype() == dtype && dtype == compute && is_unshared(g);
+  Tensor result = reuse ? g : Tensor::empty(g.shape(), dtype);
   if (watch::on(watch::profile)) [[unlikely]] {
     Cost cost{static_cast<double>(g.numel()), bytes_of(g) + bytes_of(out) + bytes_of(result)};
     for (int i = 0; i < op.arity; ++i) cost.bytes += bytes_of(in[i]);

@@ -7,14 +7,13 @@
 
 namespace lg {
 
-const Tensor& SavedTensor::get(std::string_view operation, std::string_view which) const {
+void SavedTensor::check(std::string_view operation, std::string_view which) const {
   const auto now = tensor_.impl()->storage ? tensor_.impl()->storage->version() : 0;
   if (now != version_) {
     fail(ErrorKind::runtime, "backward", operation, " needs its ", which, " (", tensor_.describe(),
          ") as it was in the forward pass, but an in-place operation changed it since (version ",
          now, ", expected ", version_, "); use the out-of-place form, or clone() first");
   }
-  return tensor_;
 }
 
 namespace detail {
@@ -108,6 +107,12 @@ void note_path(Node& n) {
     n.module_path = std::make_unique<std::string>(where());
 }
 
+bool is_unshared(const Tensor& t) {
+  const TensorImpl& p = *t.impl();
+  return p.refs.load(std::memory_order_acquire) == 1 && p.storage && p.storage->unique() &&
+         !p.storage->borrowed() && !p.is_parameter && t.is_contiguous();
+}
+
 bool any_half(std::span<const Tensor* const> in) {
   for (const Tensor* t : in)
     if (t->defined() && is_half(t->dtype())) return true;
@@ -143,17 +148,12 @@ void composite_gradients(std::span<const Tensor> in, unsigned wanted, const Tens
 
 namespace autograd {
 
-namespace {
-bool is_unshared(const Tensor& t) {
-  const TensorImpl& p = *t.impl();
-  return p.refs.load(std::memory_order_acquire) == 1 && p.storage && p.storage->unique() &&
-         !p.storage->borrowed() && !p.is_parameter && t.is_contiguous();
-}
-}  // namespace
+using detail::is_unshared;
 
-Tensor accumulate(Tensor a, const Tensor& b) {
-  if (!grad_enabled && is_unshared(a) && a.shape() == b.shape() && a.dtype() == b.dtype()) {
-    return run_in_place(ops::Add{}, a, b);
+Tensor accumulate(Tensor a, Tensor b) {
+  if (!grad_enabled && a.shape() == b.shape() && a.dtype() == b.dtype()) {
+    if (is_unshared(a)) return run_in_place(ops::Add{}, a, b);
+    if (is_unshared(b)) return run_in_place(ops::Add{}, b, a);
   }
   return a + b;
 }

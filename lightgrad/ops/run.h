@@ -18,11 +18,16 @@ class SavedTensor {
  public:
   SavedTensor() = default;
   explicit SavedTensor(Tensor t) : tensor_(std::move(t)) {
-    version_ = tensor_.impl()->storage ? tensor_.impl()->storage->version() : 0;
+    Storage* s = tensor_.impl()->storage.get();
+    if (!s) return;
+    version_ = s->version();
+    s->serve(MemoryUse::activation);
   }
   bool kept() const { return tensor_.defined(); }
-  const Tensor& get(std::string_view operation,
-                    std::string_view which) const;  // RuntimeError if it was changed
+  // RuntimeError if it was changed since.
+  void check(std::string_view operation, std::string_view which) const;
+  // The tensor, which stays here unless nobody asks again.
+  Tensor take(bool last) { return last ? std::exchange(tensor_, {}) : tensor_; }
   const Tensor& peek() const { return tensor_; }
   void reset() { tensor_ = {}; }
 
@@ -59,9 +64,10 @@ struct PointwiseTraits {
 Tensor pointwise_forward(const PointwiseTraits& op, const double* attributes,
                          const Tensor* const* in, const Tensor* out = nullptr);
 // One fused pass: gradient formula `which` over g, the inputs and the output, summed down to the
-// input's shape.
+// input's shape. With g_is_free it may be written into g, where nobody else holds that.
 Tensor pointwise_gradient(const PointwiseTraits& op, int which, const double* attributes,
-                          const Tensor& g, const Tensor* in, const Tensor& out, const Meta& target);
+                          const Tensor& g, bool g_is_free, const Tensor* in, const Tensor& out,
+                          const Meta& target);
 Tensor reduce_to(Tensor g, const Meta& target);  // sum_to and cast, where they change anything
 // pointwise_forward while somebody watches (base/watch.h).
 Tensor pointwise_watched(const PointwiseTraits& op, const double* attributes,
@@ -92,8 +98,17 @@ void composite_gradients(std::span<const Tensor> in, unsigned wanted, const Tens
                          std::span<Tensor> out);
 
 bool any_half(std::span<const Tensor* const> in);
+// Whether t, contiguous, is the only handle to its memory: it may be written to.
+bool is_unshared(const Tensor& t);
 
 }  // namespace detail
+
+// What the gradient of each input mentions (bits as in Probe).
+template <class Op>
+inline const auto wanted_values = []<int... I>(std::integer_sequence<int, I...>) {
+  return std::array<unsigned, sizeof...(I)>{mentioned<I, Op>()...};
+}
+(std::make_integer_sequence<int, Op::arity>());
 
 template <class Op> struct OpNode final : Node {
   static constexpr int arity = Op::arity;
@@ -125,12 +140,15 @@ template <class Op> struct OpNode final : Node {
   }
 
   void backward(Tensor g, std::span<Tensor> gradients) override {
-    Tensor x[arity], y;
     for (int i = 0; i < arity; ++i) {
-      if (in[i].kept()) x[i] = in[i].get(Op::info.name, Op::info.args[static_cast<std::size_t>(i)]);
+      if (in[i].kept()) in[i].check(Op::info.name, Op::info.args[static_cast<std::size_t>(i)]);
     }
+    if (out.kept()) out.check(Op::info.name, "output");
+    Tensor x[arity], y;
+    released = last_pass;
+    for (int i = 0; i < arity; ++i) x[i] = in[i].take(last_pass);
     if (out.kept()) {
-      y = out.get(Op::info.name, "output");
+      y = out.take(last_pass);
       if (autograd::grad_enabled) {  // the output as part of the graph, without the node pointing
                                      // to itself for good
         y = y.detach();
@@ -141,7 +159,11 @@ template <class Op> struct OpNode final : Node {
     if constexpr (HasJointBackward<Op>) {
       if (!HasVjp<0, Op> || !autograd::grad_enabled) return joint(g, x, y, gradients);
     }
-    [&]<int... I>(std::integer_sequence<int, I...>) { (one<I>(g, x, y, gradients), ...); }
+    // The first input's gradient comes last: that of a product's second factor needs the first, an
+    // activation, which may then go before the first's gradient is made.
+    [&]<int... I>(std::integer_sequence<int, I...>) {
+      (one<arity - 1 - I>(g, x, y, gradients), ...);
+    }
     (std::make_integer_sequence<int, arity>());
   }
 
@@ -150,19 +172,29 @@ template <class Op> struct OpNode final : Node {
   void one(const Tensor& g, Tensor* x, const Tensor& y, std::span<Tensor> gradients) {
     if constexpr (HasVjp<I, Op>) {
       if (!edge[I]) return;
+      bool last = true;  // of the gradients
+      unsigned needed = 0;
+      for (int i = 0; i < I; ++i) {
+        if (!edge[i]) continue;
+        last = false;
+        needed |= wanted_values<Op>[static_cast<std::size_t>(i)];
+      }
       Tensor& result = gradients[I];
-      if constexpr (Op::pointwise) {
-        if (!autograd::grad_enabled) {
+      if (Op::pointwise && !autograd::grad_enabled) {
+        if constexpr (Op::pointwise) {
           const auto numbers = detail::numbers_of(op);
-          result =
-              detail::pointwise_gradient(detail::traits<Op>(), I, numbers.data(), g, x, y, meta[I]);
-          return;
+          result = detail::pointwise_gradient(detail::traits<Op>(), I, numbers.data(), g, last, x,
+                                              y, meta[I]);
         }
+      } else {
+        for (int i = 0; i < arity; ++i) {
+          if (!x[i].defined()) x[i] = Tensor::shape_only(meta[i].shape, meta[i].dtype);
+        }
+        result = detail::reduce_to(call_vjp<I>(op, g, x, y), meta[I]);
       }
-      for (int i = 0; i < arity; ++i) {
-        if (!x[i].defined()) x[i] = Tensor::shape_only(meta[i].shape, meta[i].dtype);
-      }
-      result = detail::reduce_to(call_vjp<I>(op, g, x, y), meta[I]);
+      if (!last_pass || last) return;
+      for (int i = 0; i < arity; ++i)
+        if (!(needed >> i & 1)) x[i] = {};
     }
   }
   void joint(const Tensor& g, Tensor* x, const Tensor& y, std::span<Tensor> gradients) {
@@ -176,6 +208,12 @@ template <class Op> struct OpNode final : Node {
         for (int i = 0; i < arity; ++i) {
           if (wanted >> i & 1 && !x[i].defined())
             x[i] = Tensor::shape_only(meta[i].shape, meta[i].dtype);
+        }
+        // As above: what the first input's gradient does not mention may go before that is made.
+        if (last_pass && wanted & 1 && wanted != 1 && !(wanted_values<Op>[0] & 1)) {
+          op.backward(g, x, y, wanted & ~1u, gradients);
+          x[0] = Tensor::shape_only(meta[0].shape, meta[0].dtype);
+          wanted = 1;
         }
         op.backward(g, x, y, wanted, gradients);
       } else if (!autograd::grad_enabled) {
@@ -196,13 +234,6 @@ template <class Op> struct OpNode final : Node {
     }
   }
 };
-
-// What the gradient of each input mentions (bits as in Probe).
-template <class Op>
-inline const auto wanted_values = []<int... I>(std::integer_sequence<int, I...>) {
-  return std::array<unsigned, sizeof...(I)>{mentioned<I, Op>()...};
-}
-(std::make_integer_sequence<int, Op::arity>());
 
 // The node of an operation on `in`, keeping what the gradients mention.
 template <class Op> Ref<OpNode<Op>> make_node(Op op, const Tensor* const* in) {
@@ -327,9 +358,9 @@ const Tensor& run_in_place(Op op, const Tensor& x, const T&... others) {
 // The node of an operation on any number of tensors.
 template <class Op> struct VariadicNode final : Node {
   Op op;
-  std::vector<Ref<Node>> edge;
-  std::vector<Shape> shapes;
-  std::vector<DType> dtypes;
+  PoolVector<Ref<Node>> edge;
+  PoolVector<Shape> shapes;
+  PoolVector<DType> dtypes;
   Meta out_meta;
 
   VariadicNode(Op o, const std::vector<Tensor>& in, const Tensor& y)

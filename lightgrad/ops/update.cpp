@@ -22,29 +22,37 @@ Tensor staged(const Tensor& t) {
 
 template <class T> T* data_or_null(const Tensor& t) { return t.defined() ? t.data<T>() : nullptr; }
 
+// target was changed in place, or its staged copy was.
+void write_back(const Tensor& target, const Tensor& staged) {
+  if (staged.is_same(target))
+    target.impl()->storage->bump_version();
+  else
+    target.assign(staged);
+}
+
 // A row make_row(parameter, gradient, update) for each update of element type T; run gets all of
 // them.
 template <class T, class Row, class MakeRow, class Run>
 void update_all(std::span<const Update> updates, MakeRow&& make_row, Run&& run) {
-  std::vector<Row> rows;
-  std::vector<Tensor> parameters, gradients;  // keep the staged copies alive
-  std::vector<const Tensor*> targets;
+  PoolVector<Row> rows;
+  std::vector<Tensor> parameters, gradients;  // staged copies are alive until they are written back
+  PoolVector<const Tensor*> targets;
+  rows.reserve(updates.size());
+  parameters.reserve(updates.size());
+  gradients.reserve(updates.size());
+  targets.reserve(updates.size());
   for (const Update& u : updates) {
-    if (update_dtype(u.parameter.dtype()) != dtype_of<T> || u.parameter.numel() == 0) continue;
-    parameters.push_back(staged(u.parameter));
-    gradients.push_back(staged(u.gradient));
-    targets.push_back(&u.parameter);
+    const Tensor& p = *u.parameter;
+    if (update_dtype(p.dtype()) != dtype_of<T> || p.numel() == 0) continue;
+    parameters.push_back(staged(p));
+    gradients.push_back(staged(*u.gradient));
+    targets.push_back(&p);
     rows.push_back(
         make_row(parameters.back().template data<T>(), gradients.back().template data<T>(), u));
   }
   if (rows.empty()) return;
   run(backend(targets.front()->device()).template of<T>(), std::span<const Row>(rows));
-  for (std::size_t i = 0; i < targets.size(); ++i) {
-    if (parameters[i].is_same(*targets[i]))
-      targets[i]->impl()->storage->bump_version();
-    else
-      targets[i]->assign(parameters[i]);
-  }
+  for (std::size_t i = 0; i < targets.size(); ++i) write_back(*targets[i], parameters[i]);
 }
 
 template <class T>
@@ -53,7 +61,7 @@ void sgd_update_of(const kernels::SgdOptions& options, std::span<const Update> u
   update_all<T, Row>(
       updates,
       [](T* p, const T* g, const Update& u) {
-        return Row{p, g, data_or_null<T>(u.state[0]), u.parameter.numel()};
+        return Row{p, g, data_or_null<T>((*u.state)[0]), u.parameter->numel()};
       },
       [&](const auto& table, std::span<const Row> rows) { table.sgd_steps(options, rows); });
 }
@@ -66,10 +74,10 @@ void adam_update_of(const kernels::AdamOptions& options, std::span<const Update>
       [](T* p, const T* g, const Update& u) {
         return Row{p,
                    g,
-                   u.state[0].data<T>(),
-                   u.state[1].data<T>(),
-                   data_or_null<T>(u.state[2]),
-                   u.parameter.numel()};
+                   (*u.state)[0].data<T>(),
+                   (*u.state)[1].data<T>(),
+                   data_or_null<T>((*u.state)[2]),
+                   u.parameter->numel()};
       },
       [&](const auto& table, std::span<const Row> rows) { table.adam_steps(options, rows); });
 }
@@ -82,16 +90,29 @@ double bytes_of(const Tensor& x) { return count_of(x) * static_cast<double>(size
 void add_cost(double flops_per_element, std::size_t states, std::span<const Update> updates) {
   Cost cost;
   for (const Update& u : updates) {
-    const auto state = static_cast<double>(states * size_of(update_dtype(u.parameter.dtype())));
-    const double n = count_of(u.parameter);
-    cost += {n * flops_per_element, 3 * bytes_of(u.parameter) + 2 * n * state};
+    const auto state = static_cast<double>(states * size_of(update_dtype(u.parameter->dtype())));
+    const double n = count_of(*u.parameter);
+    cost += {n * flops_per_element, 3 * bytes_of(*u.parameter) + 2 * n * state};
   }
   watch::add(cost);
 }
 
-// f(T* data) on the element type of x, which kernels can work on.
-template <class F> auto on_data(const Tensor& x, F&& f) {
-  return x.dtype() == DType::float64 ? f(x.data<double>()) : f(x.data<float>());
+// f(kernels of T, the elements of all tensors that are updated as T).
+template <class T, class F> void with_elements(std::span<const Tensor> data, F&& f) {
+  PoolVector<std::span<T>> elements;
+  elements.reserve(data.size());
+  for (const Tensor& t : data) {
+    if (t.dtype() == dtype_of<T>)
+      elements.emplace_back(t.data<T>(), static_cast<std::size_t>(t.numel()));
+  }
+  if (!elements.empty()) f(backend(data.front().device()).template of<T>(), elements);
+}
+
+std::vector<Tensor> all_staged(std::span<const Tensor* const> tensors) {
+  std::vector<Tensor> data;
+  data.reserve(tensors.size());
+  for (const Tensor* t : tensors) data.push_back(staged(*t));
+  return data;
 }
 
 }  // namespace
@@ -113,24 +134,32 @@ void adam_update(const kernels::AdamOptions& options, std::span<const Update> up
   adam_update_of<double>(options, updates);
 }
 
-double sum_of_squares(const Tensor& x) {
-  if (watch::on(watch::profile)) watch::add({2 * count_of(x), bytes_of(x)});
-  const Tensor data = staged(x);
-  return on_data(data, [&]<class T>(T* p) {
-    return backend(x.device()).of<T>().sum_of_squares(p, data.numel());
-  });
+double sum_of_squares(std::span<const Tensor* const> tensors) {
+  if (watch::on(watch::profile)) {
+    for (const Tensor* x : tensors) watch::add({2 * count_of(*x), bytes_of(*x)});
+  }
+  const std::vector<Tensor> data = all_staged(tensors);
+  double sum = 0;
+  const auto add = [&]<class T>(const auto& table, const PoolVector<std::span<T>>& x) {
+    const PoolVector<std::span<const T>> seen(x.begin(), x.end());
+    sum += table.sum_of_squares(seen);
+  };
+  with_elements<float>(data, add);
+  with_elements<double>(data, add);
+  return sum;
 }
 
-void scale_in_place(const Tensor& x, double factor) {
-  if (watch::on(watch::profile)) watch::add({count_of(x), 2 * bytes_of(x)});
-  const Tensor data = staged(x);
-  on_data(data, [&]<class T>(T* p) {
-    backend(x.device()).of<T>().scale_inplace(p, data.numel(), static_cast<T>(factor));
-  });
-  if (data.is_same(x))
-    x.impl()->storage->bump_version();
-  else
-    x.assign(data);
+void scale_in_place(std::span<const Tensor* const> tensors, double factor) {
+  if (watch::on(watch::profile)) {
+    for (const Tensor* x : tensors) watch::add({count_of(*x), 2 * bytes_of(*x)});
+  }
+  const std::vector<Tensor> data = all_staged(tensors);
+  const auto scale = [&]<class T>(const auto& table, const PoolVector<std::span<T>>& x) {
+    table.scale_inplace(x, static_cast<T>(factor));
+  };
+  with_elements<float>(data, scale);
+  with_elements<double>(data, scale);
+  for (std::size_t i = 0; i < data.size(); ++i) write_back(*tensors[i], data[i]);
 }
 
 }  // namespace lg

@@ -16,17 +16,23 @@ inline DType update_dtype(DType t) { return t == DType::float64 ? t : DType::flo
 
 // A parameter, its gradient (same shape and dtype) and its state (same shape, contiguous,
 // update_dtype): SGD has a momentum buffer; Adam the first and second moments and, with amsgrad,
-// the largest second moment so far.
+// the largest second moment so far. Pointers, because an optimizer makes this list at every step.
 struct Update {
-  Tensor parameter, gradient;
-  std::array<Tensor, 3> state;
+  std::int64_t step;  // counts from 1
+  const Tensor *parameter, *gradient;
+  const std::array<Tensor, 3>* state;
 };
 void sgd_update(const kernels::SgdOptions& options, std::span<const Update> updates);
 void adam_update(const kernels::AdamOptions& options, std::span<const Update> updates);
 
-// The sum of x^2, accumulated in double in a fixed order.
-double sum_of_squares(const Tensor& x);
-// x *= factor.
-void scale_in_place(const Tensor& x, double factor);
+// The sum of x^2 over all tensors, accumulated in double in a fixed order.
+double sum_of_squares(std::span<const Tensor* const> tensors);
+// What gradients are multiplied by so that their norm is at most max_norm: PyTorch's formula.
+inline double clipping_factor(double norm, double max_norm) {
+  const double factor = max_norm / (norm + 1e-6);
+  return factor >= 1 ? 1 : factor;  // a NaN stays
+}
+// x *= factor for each.
+void scale_in_place(std::span<const Tensor* const> tensors, double factor);
 
 }  // namespace lg

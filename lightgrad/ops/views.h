@@ -203,7 +203,7 @@ struct Cat : Variadic {
   static constexpr auto attrs = std::tuple(attr(&Cat::dim, "dim"));
   Tensor forward(const std::vector<Tensor>& x) const;
   // The gradient of input i: its part of g.
-  Tensor vjp(const Tensor& g, std::size_t i, const std::vector<Shape>& shapes) const;
+  Tensor vjp(const Tensor& g, std::size_t i, const PoolVector<Shape>& shapes) const;
 };
 
 struct Stack : Composite<-1> {

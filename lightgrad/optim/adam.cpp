@@ -34,7 +34,8 @@ std::size_t Adam::slots_wanted(const ParameterGroup& group) const {
   return group["amsgrad"] != 0 ? 3 : 2;
 }
 
-void Adam::update(const ParameterGroup& g, std::int64_t step, std::span<const Update> updates) {
+void Adam::update(const ParameterGroup& g, std::int64_t step, double grad_scale,
+                  std::span<const Update> updates) {
   const auto t = static_cast<double>(step);
   adam_update({.lr = g["lr"],
                .beta1 = g["beta1"],
@@ -45,7 +46,8 @@ void Adam::update(const ParameterGroup& g, std::int64_t step, std::span<const Up
                .amsgrad = g["amsgrad"] != 0,
                .maximize = g["maximize"] != 0,
                .bias_correction1 = 1 - std::pow(g["beta1"], t),
-               .bias_correction2 = 1 - std::pow(g["beta2"], t)},
+               .bias_correction2 = 1 - std::pow(g["beta2"], t),
+               .grad_scale = grad_scale},
               updates);
 }
 

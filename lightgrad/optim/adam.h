@@ -27,7 +27,7 @@ class Adam : public Optimizer {
 
  protected:
   Adam(const char* name, bool decoupled, std::vector<ParameterGroup> groups, AdamOptions options);
-  void update(const ParameterGroup& group, std::int64_t step,
+  void update(const ParameterGroup& group, std::int64_t step, double grad_scale,
               std::span<const Update> updates) override;
   static std::span<const Rule> rules();
   std::size_t slots_wanted(const ParameterGroup& group) const override;

@@ -79,12 +79,33 @@ void Optimizer::zero_grad(bool set_to_none) {
 
 void Optimizer::step() {
   const watch::Work work(name_, watch::Phase::step);
+  update_all(1);
+}
+
+void Optimizer::step(double max_norm) {
+  if (!(max_norm >= 0)) {
+    fail(ErrorKind::value, text(name_, ".step"), "max_norm is ", max_norm,
+         ", expected a number from 0 up");
+  }
+  const watch::Work work(name_, watch::Phase::step);
+  PoolVector<const Tensor*> gradients;
+  for (const auto& group : groups_) {
+    for (const Tensor& p : group->params)
+      if (const Tensor& g = p.impl()->grad; g.defined()) gradients.push_back(&g);
+  }
+  grad_norm_ = std::sqrt(sum_of_squares(gradients));
+  update_all(clipping_factor(grad_norm_, max_norm));
+}
+
+void Optimizer::update_all(double grad_scale) {
+  PoolVector<Update> updates;
   for (const auto& group : groups_) {
     const std::size_t wanted = slots_wanted(*group);
-    std::map<std::int64_t, std::vector<Update>>
-        by_step;  // nearly always one: frozen layers may have another
+    updates.clear();
+    updates.reserve(group->params.size());
+    bool together = true;
     for (const Tensor& p : group->params) {
-      const Tensor g = p.grad();
+      const Tensor& g = p.impl()->grad;
       if (!g.defined()) continue;
       ParameterState& state = state_[p.impl()];
       for (std::size_t i = 0; i < wanted; ++i) {
@@ -96,10 +117,22 @@ void Optimizer::step() {
           converted.assign(slot);
           slot = converted;
         }
+        slot.impl()->storage->serve(MemoryUse::optimizer);
       }
-      by_step[++state.step].push_back({p, g, state.slots});
+      updates.push_back({++state.step, &p, &g, &state.slots});
+      together &= updates.back().step == updates.front().step;
     }
-    for (const auto& [step, updates] : by_step) update(*group, step, updates);
+    if (!together) {  // layers that were frozen for a time; in the order of the parameters
+      std::sort(updates.begin(), updates.end(), [](const Update& a, const Update& b) {
+        return std::pair(a.step, a.parameter) < std::pair(b.step, b.parameter);
+      });
+    }
+    for (auto first = updates.begin(); first != updates.end();) {
+      const auto last = std::find_if(first, updates.end(),
+                                     [&](const Update& u) { return u.step != first->step; });
+      update(*group, first->step, grad_scale, {first, last});
+      first = last;
+    }
   }
 }
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <limits>
 #include <map>
 #include <memory>
 #include <span>
@@ -55,6 +56,12 @@ class Optimizer {
 
   // Updates every parameter that has a gradient.
   void step();
+  // The same as nn::utils::clip_grad_norm_ on the gradients of all groups and then step(), without
+  // a pass over memory for the scaling: the gradients keep their values. ValueError when max_norm
+  // is below 0.
+  void step(double max_norm);
+  // The norm of the gradients that the last step(max_norm) found; NaN before.
+  double grad_norm() const { return grad_norm_; }
   // Lets the gradients go, or fills them with zeros.
   void zero_grad(bool set_to_none = true);
   // ValueError for an empty group, a parameter that is computed, not floating-point or already
@@ -86,13 +93,15 @@ class Optimizer {
   Optimizer(const char* name, std::span<const Rule> rules, std::span<const char* const> slots,
             std::vector<ParameterGroup> groups, Options defaults);
 
-  // The updates of one group, all at the same step: `step` counts from 1.
-  virtual void update(const ParameterGroup& group, std::int64_t step,
+  // The updates of one group, all at the same step, which counts from 1. Gradients are multiplied
+  // by grad_scale first.
+  virtual void update(const ParameterGroup& group, std::int64_t step, double grad_scale,
                       std::span<const Update> updates) = 0;
   // How many state tensors the group's options ask for.
   virtual std::size_t slots_wanted(const ParameterGroup& group) const = 0;
 
  private:
+  void update_all(double grad_scale);
   void check_options(const Options& options) const;
   std::vector<Tensor> all_parameters() const;
 
@@ -107,6 +116,7 @@ class Optimizer {
   Options defaults_;
   std::vector<std::shared_ptr<ParameterGroup>> groups_;  // shared: Python edits group["lr"]
   std::unordered_map<const TensorImpl*, ParameterState> state_;
+  double grad_norm_ = std::numeric_limits<double>::quiet_NaN();
 };
 
 }  // namespace lg::optim

@@ -39,14 +39,16 @@ std::size_t SGD::slots_wanted(const ParameterGroup& group) const {
   return group["momentum"] != 0 ? 1 : 0;
 }
 
-void SGD::update(const ParameterGroup& g, std::int64_t step, std::span<const Update> updates) {
+void SGD::update(const ParameterGroup& g, std::int64_t step, double grad_scale,
+                 std::span<const Update> updates) {
   sgd_update({.lr = g["lr"],
               .momentum = g["momentum"],
               .dampening = g["dampening"],
               .weight_decay = g["weight_decay"],
               .nesterov = g["nesterov"] != 0,
               .maximize = g["maximize"] != 0,
-              .first_step = step == 1},
+              .first_step = step == 1,
+              .grad_scale = grad_scale},
              updates);
 }
 

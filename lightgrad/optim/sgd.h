@@ -19,7 +19,7 @@ class SGD final : public Optimizer {
       : SGD(one_group(std::move(params)), options) {}
 
  protected:
-  void update(const ParameterGroup& group, std::int64_t step,
+  void update(const ParameterGroup& group, std::int64_t step, double grad_scale,
               std::span<const Update> updates) override;
   static std::span<const Rule> rules();
   std::size_t slots_wanted(const ParameterGroup& group) const override;

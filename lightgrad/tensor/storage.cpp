@@ -24,8 +24,17 @@ Ref<Storage> Storage::borrow(void* data, std::size_t bytes, std::shared_ptr<void
   return Ref<Storage>::adopt(s);
 }
 
+void Storage::change_use(MemoryUse use) {
+  const auto bytes = static_cast<std::int64_t>(block_);
+  const MemoryUse before = use_.exchange(use, std::memory_order_relaxed);
+  if (before != MemoryUse::other) count_use(before, -bytes);
+  if (use != MemoryUse::other) count_use(use, bytes);
+}
+
 void Storage::destroy() {
   const std::size_t block = block_;
+  const MemoryUse use = use_.load(std::memory_order_relaxed);
+  if (use != MemoryUse::other) count_use(use, -static_cast<std::int64_t>(block));
   this->~Storage();
   deallocate(this, block);
 }

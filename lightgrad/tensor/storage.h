@@ -29,10 +29,20 @@ class Storage {
   void note_recorded_change() { ++recorded_changes_; }
   bool unique() const { return refs_.load(std::memory_order_acquire) == 1; }
   bool borrowed() const { return owner_ != nullptr; }
+  // Statistics: the memory serves `use` from now on. A gradient or an activation is only what
+  // serves nothing else.
+  void serve(MemoryUse use) {
+    const MemoryUse before = use_.load(std::memory_order_relaxed);
+    if (before != use &&
+        (before == MemoryUse::other || use < MemoryUse::gradient || use == MemoryUse::optimizer)) {
+      change_use(use);
+    }
+  }
 
   friend void retain(Storage* s) { s->refs_.fetch_add(1, std::memory_order_relaxed); }
   friend void release(Storage* s) {
-    if (s->refs_.fetch_sub(1, std::memory_order_acq_rel) == 1) s->destroy();
+    // The last owner need not count down.
+    if (s->unique() || s->refs_.fetch_sub(1, std::memory_order_acq_rel) == 1) s->destroy();
   }
 
  private:
@@ -40,10 +50,12 @@ class Storage {
 
   Storage() = default;
   void destroy();
+  void change_use(MemoryUse use);
 
   std::atomic<int> refs_{1};
   std::atomic<std::uint32_t> version_{0};
   std::uint32_t recorded_changes_ = 0;
+  std::atomic<MemoryUse> use_{MemoryUse::other};
   std::byte* data_ = nullptr;
   std::size_t bytes_ = 0, block_ = 0;
   std::shared_ptr<void> owner_;

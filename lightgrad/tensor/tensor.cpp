@@ -114,6 +114,8 @@ void Tensor::set_grad(Tensor g) const {
     fail(ErrorKind::value, "grad", "the tensor is ", describe(), ", the gradient ", g.describe());
   }
   impl_->grad = std::move(g);
+  if (impl_->grad && impl_->grad.impl()->storage)
+    impl_->grad.impl()->storage->serve(MemoryUse::gradient);
 }
 
 }  // namespace lg

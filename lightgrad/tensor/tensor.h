@@ -24,6 +24,18 @@ struct TensorImpl;
 void retain(TensorImpl*);
 void release(TensorImpl*);
 class Index;
+class Tensor;
+
+}  // namespace lg
+
+// Lists of tensors come and go with operations (split, gradients, hooks): every
+// std::vector<Tensor> takes its memory from the caching allocator.
+template <> struct std::allocator<lg::Tensor> : lg::PoolAllocator<lg::Tensor> {
+  allocator() = default;
+  template <class U> constexpr allocator(const std::allocator<U>&) noexcept {}
+};
+
+namespace lg {
 
 class Tensor {
  public:
@@ -166,7 +178,10 @@ struct TensorImpl {
 
 inline void retain(TensorImpl* p) { p->refs.fetch_add(1, std::memory_order_relaxed); }
 inline void release(TensorImpl* p) {
-  if (p->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) delete p;
+  // The last owner need not count down.
+  if (p->refs.load(std::memory_order_acquire) == 1 ||
+      p->refs.fetch_sub(1, std::memory_order_acq_rel) == 1)
+    delete p;
 }
 
 inline const Shape& Tensor::shape() const { return impl_->shape; }

@@ -18,6 +18,17 @@ void bind_process(nb::module_& m) {
     d["cached"] = s.cached;
     d["allocations"] = s.allocations;
     d["system_allocations"] = s.system_allocations;
+    static constexpr const char* names[] = {"other", "parameters", "gradients", "optimizer",
+                                            "activations"};
+    static_assert(std::size(names) == memory_uses);
+    nb::dict uses;
+    for (std::size_t i = 0; i < memory_uses; ++i) {
+      nb::dict use;
+      use["current"] = s.uses[i].current;
+      use["peak"] = s.uses[i].peak;
+      uses[names[i]] = use;
+    }
+    d["uses"] = uses;
     return d;
   });
   m.def("_reset_peak_memory", &reset_peak_memory);

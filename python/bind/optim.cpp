@@ -154,13 +154,16 @@ void load_state(Optimizer& o, nb::dict state) {
   o.load_state_dict(s);
 }
 
-nb::object step(Optimizer& o, nb::handle closure) {
+nb::object step(Optimizer& o, nb::handle closure, std::optional<double> max_norm) {
   nb::object loss = nb::none();
   if (!closure.is_none()) {
     const EnableGrad on;
     loss = closure();
   }
-  o.step();
+  if (max_norm)
+    o.step(*max_norm);
+  else
+    o.step();
   return loss;
 }
 
@@ -214,8 +217,12 @@ void bind_optimizers(nb::module_& m) {
   nb::class_<Optimizer> base(
       m, "Optimizer", nb::is_weak_referenceable(), nb::dynamic_attr(),
       "What all optimizers share. `param_groups` can be edited: group['lr'] = 1e-4.");
-  base.def("step", &step, "closure"_a.none() = nb::none(),
-           "Updates every parameter that has a gradient.");
+  base.def("step", &step, "closure"_a.none() = nb::none(), nb::kw_only(),
+           "max_norm"_a.none() = nb::none(),
+           "Updates every parameter that has a gradient. With max_norm the update is the one after "
+           "clip_grad_norm_, without its pass over memory: the gradients keep their values.");
+  base.def_prop_ro("grad_norm", &Optimizer::grad_norm,
+                   "The norm of the gradients that the last step(max_norm=...) found; nan before.");
   base.def("zero_grad", &Optimizer::zero_grad, "set_to_none"_a = true);
   base.def(
       "add_param_group", [](Optimizer& o, nb::dict d) { o.add_param_group(group_from(d)); },

@@ -6,6 +6,10 @@ from lightgrad import _core
 def stats():
     """Bytes handed out now (`current`), the most so far (`peak`), kept for reuse (`cached`), and the number of
     `allocations`, of which `system_allocations` asked the operating system.
+
+    `uses` has `current` and `peak` for `parameters` (leaves that want a gradient), `gradients` (of leaves),
+    `optimizer` (its state), `activations` (what a graph keeps, or kept, for its backward pass) and `other` (all the
+    rest). The current ones add up to `current`; the peaks are those of different moments.
     """
     return _core._memory_stats()
 

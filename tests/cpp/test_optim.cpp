@@ -259,6 +259,45 @@ TEST(Optim, ClippingGradients) {
   EXPECT_THROW(nn::utils::clip_grad_norm_(params, 1, 0), Error);
 }
 
+TEST(Optim, AStepThatClipsIsClippingAndAStep) {
+  const auto start = [](std::uint64_t seed) {
+    Tensor t = Tensor::empty({1000});
+    fill_uniform<float>(t.data<float>(), t.numel(), -1, 1, {seed, 0});
+    return t;
+  };
+  for (const double max_norm : {0.0, 0.5, 1e3}) {
+    const Tensor g = start(1), h = start(2);
+    const std::vector<Tensor> a{start(3), start(4), start(5)}, b{start(3), start(4), start(5)};
+    const auto groups = [](const std::vector<Tensor>& p) {
+      return std::vector<ParameterGroup>{{{p[0]}, {{"lr", 0.1}}}, {{p[1], p[2]}, {}}};
+    };
+    AdamW one(groups(a)), two(groups(b));
+    EXPECT_TRUE(std::isnan(one.grad_norm()));
+    for (int i = 0; i < 3; ++i) {
+      for (const auto& p : {a, b}) {
+        p[0].set_grad(g.copy());
+        p[1].set_grad(h.copy());  // a[2] has none
+      }
+      one.step(max_norm);
+      const double norm = nn::utils::clip_grad_norm_(b, max_norm);
+      two.step();
+      EXPECT_EQ(one.grad_norm(), norm);
+      EXPECT_EQ(a[0].grad().to_vector<float>(), g.to_vector<float>());
+      for (std::size_t k = 0; k < a.size(); ++k)
+        EXPECT_EQ(a[k].to_vector<float>(), b[k].to_vector<float>());
+    }
+  }
+  const Tensor p = ones({2});
+  SGD sgd(std::vector<Tensor>{p}, {.lr = 1});
+  sgd.step(1);
+  EXPECT_EQ(sgd.grad_norm(), 0);
+  p.set_grad(tensor({3.f, 4.f}));
+  sgd.step(1);
+  EXPECT_EQ(sgd.grad_norm(), 5);
+  EXPECT_NEAR(p.to_vector<float>()[0], 1 - 0.6, 1e-6);
+  for (const double bad : {-1.0, std::nan("")}) EXPECT_THROW(sgd.step(bad), Error);
+}
+
 // The learning rates of steps 0 .. n - 1.
 Numbers rates(LRScheduler& s, int n) {
   Numbers out;

@@ -126,26 +126,42 @@ TYPED_TEST(OptimizerKernel, ManyTensorsAreOneByOne) {
 
 TYPED_TEST(OptimizerKernel, SumOfSquaresAndScale) {
   using T = TypeParam;
-  for_each_target([] {
+  const auto sum_of = [](const std::vector<T>& x) {
+    const std::span<const T> all(x);
+    return sum_of_squares<T>({&all, 1});
+  };
+  for_each_target([&] {
     for (const std::int64_t n : {0, 1, 7, 64, 16384, 16385, 100003}) {
       auto x = random_values<T>(n, 1, 1);
       long double expected = 0;
       for (const T v : x) expected += static_cast<long double>(v) * static_cast<long double>(v);
-      EXPECT_NEAR(sum_of_squares(x.data(), n), static_cast<double>(expected),
-                  1e-14 * static_cast<double>(expected));
+      EXPECT_NEAR(sum_of(x), static_cast<double>(expected), 1e-14 * static_cast<double>(expected));
       const auto before = x;
-      scale_inplace(x.data(), n, T(3));
+      const std::span<T> all(x);
+      scale_inplace<T>({&all, 1}, T(3));
       for (std::size_t i = 0; i < x.size(); ++i) ASSERT_EQ(x[i], before[i] * 3);
     }
     const std::vector<T> huge(3,
                               sizeof(T) == 4 ? T(1e30) : T(1e100));  // its squares overflow float32
     const double one = static_cast<double>(huge[0]);
-    EXPECT_DOUBLE_EQ(sum_of_squares(huge.data(), 3), 3 * one * one);
+    EXPECT_DOUBLE_EQ(sum_of(huge), 3 * one * one);
     const std::vector<T> bad = {1, T(NAN), 2};
-    EXPECT_TRUE(std::isnan(sum_of_squares(bad.data(), 3)));
+    EXPECT_TRUE(std::isnan(sum_of(bad)));
   });
+  // Many tensors are as one: chunks are cut through all of them.
   const auto x = random_values<T>(300007, 1, 1);
-  expect_same_bits([&] { return std::vector<double>{sum_of_squares(x.data(), 300007)}; });
+  std::vector<std::span<const T>> parts;
+  std::vector<T> scaled = x;
+  std::vector<std::span<T>> targets;
+  for (std::size_t at = 0, n = 0; at < x.size(); at += n) {
+    n = std::min<std::size_t>(parts.size() * 1000, x.size() - at);
+    parts.push_back(std::span(x).subspan(at, n));
+    targets.push_back(std::span(scaled).subspan(at, n));
+  }
+  expect_same_bits([&] { return std::vector<double>{sum_of_squares<T>(parts)}; });
+  EXPECT_NEAR(sum_of_squares<T>(parts) / sum_of(x), 1, 1e-14);
+  scale_inplace<T>(targets, T(3));
+  for (std::size_t i = 0; i < x.size(); ++i) ASSERT_EQ(scaled[i], x[i] * 3);
 }
 
 }  // namespace

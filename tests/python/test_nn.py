@@ -442,6 +442,52 @@ def test_closure_and_clipping():
     assert np.linalg.norm(g) == pytest.approx(1e-3, rel=1e-3)
 
 
+def test_a_step_that_clips():
+    def trained(clip):
+        lg.manual_seed(0)
+        m = nn.Linear(3, 2)
+        opt = optim.AdamW(m.parameters(), lr=0.1)
+        assert np.isnan(opt.grad_norm)
+        (m(lg.ones(4, 3)) ** 2).sum().backward()
+        before = m.weight.grad.numpy().copy()
+        clip(m, opt)
+        return m, opt, before
+
+    def apart(m, opt):
+        opt.norm = nn.utils.clip_grad_norm_(m.parameters(), 0.5).item()
+        opt.step()
+
+    one, opt, before = trained(lambda m, opt: opt.step(max_norm=0.5))
+    other, theirs, _ = trained(apart)
+    assert opt.grad_norm == pytest.approx(theirs.norm, rel=1e-6)
+    assert (one.weight.grad.numpy() == before).all()
+    assert (one.weight.detach().numpy() == other.weight.detach().numpy()).all()
+    with pytest.raises(ValueError, match="AdamW.step: max_norm is -1"):
+        opt.step(max_norm=-1)
+    assert opt.step(lambda: lg.ones(()), max_norm=1).item() == 1
+
+
+def test_memory_by_use():
+    def current():
+        return {name: use["current"] for name, use in lg.memory.stats()["uses"].items()}
+
+    before = current()
+    n = 1 << 20
+    w = lg.ones(n, requires_grad=True)
+    opt = optim.AdamW([w])
+    loss = w.exp().sum()
+    during = current()
+    loss.backward()
+    opt.step()
+    after = current()
+    gained = {name: round((after[name] - before[name]) / (4 * n), 2) for name in after}
+    assert gained == {"parameters": 1, "gradients": 1, "optimizer": 2, "activations": 0, "other": 0}
+    assert during["activations"] - before["activations"] == pytest.approx(4 * n, rel=1e-3)
+    stats = lg.memory.stats()
+    assert sum(use["current"] for use in stats["uses"].values()) == stats["current"]
+    assert stats["uses"]["activations"]["peak"] >= 4 * n
+
+
 # --- beside PyTorch ---
 
 
