@@ -1,6 +1,7 @@
 // functions.cpp: the bodies of the functions that ops.h declares: each makes its operation and runs
 // it.
 #include "lightgrad/ops/run.h"
+#include "lightgrad/ops/run_variadic.h"
 
 namespace lg {
 

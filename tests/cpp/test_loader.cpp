@@ -398,7 +398,9 @@ TEST(DataLoader, MemoryDoesNotGrow) {
   };
   const auto warm = system_calls(10);
   const auto used = memory_stats().current;
-  EXPECT_LE(system_calls(40) - warm, 8);  // the most batches alive at once is up to chance
+  const bool cached = memory_stats().cached > 0;  // not under AddressSanitizer
+  const auto more = system_calls(40) - warm;
+  if (cached) EXPECT_LE(more, 8);  // the most batches alive at once is up to chance
   EXPECT_EQ(memory_stats().current, used);
 }
 

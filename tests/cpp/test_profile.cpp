@@ -33,13 +33,11 @@ template <class F> std::vector<Event> recorded(F&& f) {
   return all;
 }
 
-const Event& find(const std::vector<Event>& events, std::string_view name,
-                  Phase phase = Phase::forward) {
-  static const Event none;
+Event find(const std::vector<Event>& events, std::string_view name, Phase phase = Phase::forward) {
   for (const Event& e : events)
     if (e.name == name && e.phase == phase) return e;
   ADD_FAILURE() << "no " << name;
-  return none;
+  return {};
 }
 
 void expect_cost(const Event& e, double flops, double bytes) {
@@ -90,10 +88,7 @@ TEST(Profile, CostOfProducts) {
               4 * (24 + 20 + 5 + 30));
   expect_cost(find(recorded([&] { linear(x, weight); }), "linear"), 2 * 6 * 5 * 4,
               4 * (24 + 20 + 30));
-  const Event& back = find(recorded([&] {
-                             y.backward(floats({6, 5}));
-                           }),
-                           "linear", Phase::backward);
+  const Event back = find(recorded([&] { y.backward(floats({6, 5})); }), "linear", Phase::backward);
   EXPECT_EQ(back.flops, 2 * (2 * 6 * 5 * 4) + 30);  // two products and the bias's sum
 }
 
