@@ -6,6 +6,8 @@
 
 #include "lightgrad/base/device.h"
 #include "lightgrad/kernels/attention.h"
+#include "lightgrad/kernels/batch_norm.h"
+#include "lightgrad/kernels/conv.h"
 #include "lightgrad/kernels/copy.h"
 #include "lightgrad/kernels/cross_entropy.h"
 #include "lightgrad/kernels/dropout.h"
@@ -16,6 +18,7 @@
 #include "lightgrad/kernels/optimizer.h"
 #include "lightgrad/kernels/peak.h"
 #include "lightgrad/kernels/pointwise.h"
+#include "lightgrad/kernels/pool.h"
 #include "lightgrad/kernels/reduce.h"
 #include "lightgrad/kernels/scan.h"
 #include "lightgrad/kernels/softmax.h"
@@ -33,7 +36,9 @@ namespace lg {
   ENTRY(attention_forward) ENTRY(attention_backward) ENTRY(embedding_forward) \
   ENTRY(embedding_backward) ENTRY(dropout) ENTRY(reduce_var) ENTRY(reduce_logsumexp) \
   ENTRY(reduce_norm) ENTRY(sgd_steps) ENTRY(adam_steps) ENTRY(sum_of_squares) \
-  ENTRY(scale_inplace)
+  ENTRY(scale_inplace) ENTRY(conv_forward) ENTRY(conv_backward_data) \
+  ENTRY(conv_backward_weight) ENTRY(batch_norm_forward) ENTRY(batch_norm_backward) \
+  ENTRY(max_pool_indices) ENTRY(resample) ENTRY(resample_transposed)
 // For float32, float64 and int64.
 #define LG_NUMBER_KERNELS(ENTRY) \
   ENTRY(reduce_sum) ENTRY(reduce_prod) ENTRY(reduce_max) ENTRY(reduce_min) \

@@ -6,10 +6,10 @@
 namespace lg {
 
 #define A(Op, I) const attr_t<ops::Op, I>& a##I
-#define ALL(Op) A(Op, 0), A(Op, 1), A(Op, 2), A(Op, 3), A(Op, 4)
-#define MAKE(Op) make_op<ops::Op>(a0, a1, a2, a3, a4)
+#define ALL(Op) A(Op, 0), A(Op, 1), A(Op, 2), A(Op, 3), A(Op, 4), A(Op, 5)
+#define MAKE(Op) make_op<ops::Op>(a0, a1, a2, a3, a4, a5)
 #define T(Op, I) const attr_t<ops::Op, I>&
-#define TYPES(Op) T(Op, 0), T(Op, 1), T(Op, 2), T(Op, 3), T(Op, 4)
+#define TYPES(Op) T(Op, 0), T(Op, 1), T(Op, 2), T(Op, 3), T(Op, 4), T(Op, 5)
 
 #define ROW(Op, name)                                                                            \
   template <int Z> result_t<ops::Op> name(const Tensor& x, ALL(Op)) { return run(MAKE(Op), x); } \

@@ -3,8 +3,11 @@
 // block.
 #pragma once
 
+#include "lightgrad/ops/convolution.h"
 #include "lightgrad/ops/matmul.h"
 #include "lightgrad/ops/neural.h"
+#include "lightgrad/ops/normalization.h"
+#include "lightgrad/ops/pooling.h"
 #include "lightgrad/ops/reductions.h"
 #include "lightgrad/ops/selection.h"
 #include "lightgrad/ops/table.h"
@@ -29,7 +32,7 @@ requires(Op::pointwise) struct Result<Op> {
 }  // namespace detail
 template <class Op> using result_t = typename detail::Result<Op>::type;
 
-// A function has up to five attributes; the defaults are the block's. It is a template of nothing
+// A function has up to six attributes; the defaults are the block's. It is a template of nothing
 // (Z is always 0) so that the default of a required attribute fails only where it is used.
 #define LG_ATTR(Op, I) const attr_t<ops::Op, I>&
 #define LG_ATTRIBUTES(Op)                                      \
@@ -37,7 +40,8 @@ template <class Op> using result_t = typename detail::Result<Op>::type;
               LG_ATTR(Op, 1) = attr_default<ops::Op, Z + 1>(), \
               LG_ATTR(Op, 2) = attr_default<ops::Op, Z + 2>(), \
               LG_ATTR(Op, 3) = attr_default<ops::Op, Z + 3>(), \
-              LG_ATTR(Op, 4) = attr_default<ops::Op, Z + 4>()
+              LG_ATTR(Op, 4) = attr_default<ops::Op, Z + 4>(), \
+              LG_ATTR(Op, 5) = attr_default<ops::Op, Z + 5>()
 #define LG_ATTRIBUTES_AFTER_FIRST(Op) \
   LG_ATTR(Op, 1) = attr_default<ops::Op, Z + 1>(), LG_ATTR(Op, 2) = attr_default<ops::Op, Z + 2>()
 // On a Probe, a function only notes which values it was given.
@@ -107,6 +111,11 @@ inline Tensor cross_entropy(const Tensor& logits, const Tensor& target) {
 }
 inline Tensor nll_loss(const Tensor& x, const Tensor& target) {
   return nll_loss(x, target, Tensor());
+}
+inline Tensor conv2d(const Tensor& x, const Tensor& weight) { return conv2d(x, weight, Tensor()); }
+inline Tensor conv1d(const Tensor& x, const Tensor& weight) { return conv1d(x, weight, Tensor()); }
+inline Tensor conv_transpose2d(const Tensor& x, const Tensor& weight) {
+  return conv_transpose2d(x, weight, Tensor());
 }
 inline Tensor max(const Tensor& x) { return amax(x); }
 inline Tensor min(const Tensor& x) { return amin(x); }

@@ -62,75 +62,89 @@
 
 // Blocks in views.h, reductions.h, selection.h and the heavy operations' own files, by number of
 // inputs.
-#define LG_STRUCTURAL_1(ROW)            \
-  ROW(Cast, cast)                       \
-  ROW(To, to)                           \
-  ROW(Clone, clone)                     \
-  ROW(Alias, alias)                     \
-  ROW(Contiguous, contiguous)           \
-  ROW(Expand, expand)                   \
-  ROW(SumTo, sum_to)                    \
-  ROW(Transpose, transpose)             \
-  ROW(Permute, permute)                 \
-  ROW(Reshape, reshape)                 \
-  ROW(ViewAs, view)                     \
-  ROW(Squeeze, squeeze)                 \
-  ROW(Unsqueeze, unsqueeze)             \
-  ROW(Flatten, flatten)                 \
-  ROW(SliceDim, slice)                  \
-  ROW(SliceGrad, slice_grad)            \
-  ROW(Select, select)                   \
-  ROW(Narrow, narrow)                   \
-  ROW(Flip, flip)                       \
-  ROW(Split, split)                     \
-  ROW(Chunk, chunk)                     \
-  ROW(Unbind, unbind)                   \
-  ROW(Sum, sum)                         \
-  ROW(Mean, mean)                       \
-  ROW(Prod, prod)                       \
-  ROW(Amax, amax)                       \
-  ROW(Amin, amin)                       \
-  ROW(MaxAlong, max_along)              \
-  ROW(MinAlong, min_along)              \
-  ROW(Argmax, argmax)                   \
-  ROW(Argmin, argmin)                   \
-  ROW(Var, var)                         \
-  ROW(Std, std)                         \
-  ROW(LogSumExp, logsumexp)             \
-  ROW(Norm, norm)                       \
-  ROW(Any, any)                         \
-  ROW(All, all)                         \
-  ROW(CumSum, cumsum)                   \
-  ROW(Tril, tril)                       \
-  ROW(Triu, triu)                       \
-  ROW(OneHot, one_hot)                  \
-  ROW(Argsort, argsort)                 \
-  ROW(Sort, sort)                       \
-  ROW(TopKIndices, topk_indices)        \
-  ROW(TopK, topk)                       \
-  ROW(Nonzero, nonzero)                 \
-  ROW(Gelu, gelu)                       \
-  ROW(SoftmaxRows, softmax_rows)        \
-  ROW(LogSoftmaxRows, log_softmax_rows) \
-  ROW(Softmax, softmax)                 \
-  ROW(LogSoftmax, log_softmax)          \
-  ROW(DropoutMask, dropout_stream)      \
-  ROW(Dropout, dropout)
+#define LG_STRUCTURAL_1(ROW)                  \
+  ROW(Cast, cast)                             \
+  ROW(To, to)                                 \
+  ROW(Clone, clone)                           \
+  ROW(Alias, alias)                           \
+  ROW(Contiguous, contiguous)                 \
+  ROW(Expand, expand)                         \
+  ROW(SumTo, sum_to)                          \
+  ROW(Transpose, transpose)                   \
+  ROW(Permute, permute)                       \
+  ROW(Reshape, reshape)                       \
+  ROW(ViewAs, view)                           \
+  ROW(Squeeze, squeeze)                       \
+  ROW(Unsqueeze, unsqueeze)                   \
+  ROW(Flatten, flatten)                       \
+  ROW(SliceDim, slice)                        \
+  ROW(SliceGrad, slice_grad)                  \
+  ROW(Select, select)                         \
+  ROW(Narrow, narrow)                         \
+  ROW(Flip, flip)                             \
+  ROW(Split, split)                           \
+  ROW(Chunk, chunk)                           \
+  ROW(Unbind, unbind)                         \
+  ROW(Sum, sum)                               \
+  ROW(Mean, mean)                             \
+  ROW(Prod, prod)                             \
+  ROW(Amax, amax)                             \
+  ROW(Amin, amin)                             \
+  ROW(MaxAlong, max_along)                    \
+  ROW(MinAlong, min_along)                    \
+  ROW(Argmax, argmax)                         \
+  ROW(Argmin, argmin)                         \
+  ROW(Var, var)                               \
+  ROW(Std, std)                               \
+  ROW(LogSumExp, logsumexp)                   \
+  ROW(Norm, norm)                             \
+  ROW(Any, any)                               \
+  ROW(All, all)                               \
+  ROW(CumSum, cumsum)                         \
+  ROW(Tril, tril)                             \
+  ROW(Triu, triu)                             \
+  ROW(OneHot, one_hot)                        \
+  ROW(Argsort, argsort)                       \
+  ROW(Sort, sort)                             \
+  ROW(TopKIndices, topk_indices)              \
+  ROW(TopK, topk)                             \
+  ROW(Nonzero, nonzero)                       \
+  ROW(Gelu, gelu)                             \
+  ROW(SoftmaxRows, softmax_rows)              \
+  ROW(LogSoftmaxRows, log_softmax_rows)       \
+  ROW(Softmax, softmax)                       \
+  ROW(LogSoftmax, log_softmax)                \
+  ROW(DropoutMask, dropout_stream)            \
+  ROW(Dropout, dropout)                       \
+  ROW(MaxPool2dIndices, max_pool2d_indices)   \
+  ROW(MaxPool2d, max_pool2d)                  \
+  ROW(AvgPool2d, avg_pool2d)                  \
+  ROW(AdaptiveAvgPool2d, adaptive_avg_pool2d) \
+  ROW(Interpolate, interpolate)               \
+  ROW(Pad, pad)
 
-#define LG_STRUCTURAL_2(ROW) \
-  ROW(BatchedMatmul, bmm)    \
-  ROW(Matmul, matmul)        \
-  ROW(Embedding, embedding)  \
-  ROW(MseLoss, mse_loss)
+#define LG_STRUCTURAL_2(ROW)                        \
+  ROW(BatchedMatmul, bmm)                           \
+  ROW(Matmul, matmul)                               \
+  ROW(Embedding, embedding)                         \
+  ROW(MseLoss, mse_loss)                            \
+  ROW(ConvolutionInputGrad, convolution_input_grad) \
+  ROW(ConvolutionWeightGrad, convolution_weight_grad)
 
 #define LG_STRUCTURAL_3(ROW)                \
   ROW(MaskedFill, masked_fill)              \
   ROW(Linear, linear)                       \
   ROW(CrossEntropyRows, cross_entropy_rows) \
   ROW(CrossEntropy, cross_entropy)          \
-  ROW(NllLoss, nll_loss)
+  ROW(NllLoss, nll_loss)                    \
+  ROW(Convolution, convolution)             \
+  ROW(Conv1d, conv1d)                       \
+  ROW(Conv2d, conv2d)                       \
+  ROW(ConvTranspose2d, conv_transpose2d)
 
-#define LG_STRUCTURAL_4(ROW) ROW(Attention, scaled_dot_product_attention)
+#define LG_STRUCTURAL_4(ROW)                   \
+  ROW(Attention, scaled_dot_product_attention) \
+  ROW(BatchNorm, batch_norm_rows)
 
 // The first attribute stands behind the first input, as in PyTorch: gather(x, dim, index).
 #define LG_ALONG_2(ROW) \
@@ -140,7 +154,8 @@
   ROW(ScatterAdd, scatter_add) \
   ROW(Scatter, scatter)        \
   ROW(IndexAdd, index_add)     \
-  ROW(LayerNorm, layer_norm)
+  ROW(LayerNorm, layer_norm)   \
+  ROW(GroupNorm, group_norm)
 
 // Any number of inputs.
 #define LG_STRUCTURAL_N(ROW) \

@@ -199,6 +199,35 @@ template <> struct type_caster<lg::Axes> {
   }
 };
 
+template <> struct type_caster<lg::Padding> {
+  NB_TYPE_CASTER(lg::Padding, const_name("int | collections.abc.Sequence[int] | str"))
+  bool from_python(handle h, std::uint32_t, cleanup_list*) {
+    if (nb::isinstance<nb::str>(h))
+      return value = lg::Padding(nb::borrow<nb::str>(h).c_str()), true;
+    value = {};
+    return lg::python::load_shape(h.ptr(), value.sizes);
+  }
+  static handle from_cpp(const lg::Padding& p, rv_policy, cleanup_list*) noexcept {
+    if (p.same) return PyUnicode_FromString("same");
+    return p.sizes.rank() == 1 ? PyLong_FromLongLong(p.sizes[0]) : lg::python::shape_tuple(p.sizes);
+  }
+};
+
+template <> struct type_caster<lg::Scale> {
+  NB_TYPE_CASTER(lg::Scale, const_name("float | collections.abc.Sequence[float]"))
+  bool from_python(handle h, std::uint32_t flags, cleanup_list* c) noexcept {
+    make_caster<double> one;
+    if (one.from_python(h, flags, c)) return value = lg::Scale(one.value), true;
+    make_caster<std::vector<double>> many;
+    if (!many.from_python(h, flags, c)) return false;
+    value.list = many.value;
+    return true;
+  }
+  static handle from_cpp(const lg::Scale& s, rv_policy policy, cleanup_list* c) noexcept {
+    return make_caster<std::vector<double>>::from_cpp(s.list, policy, c);
+  }
+};
+
 template <> struct type_caster<lg::DType> {
   NB_TYPE_CASTER(lg::DType, const_name("lightgrad._core.dtype"))
   bool from_python(handle h, std::uint32_t, cleanup_list*) noexcept {

@@ -128,6 +128,8 @@ void bind_module_class(nb::module_& m);
 void bind_module_tree(nb::class_<Module>& c);
 void bind_module_state(nb::class_<Module>& c);
 void bind_containers(nb::module_& m);
+void bind_image_layers(nb::module_& m);     // nn_images.cpp
+void bind_image_functions(nb::module_& m);  // of lightgrad._core itself
 std::vector<Tensor> tensors_from(nb::handle one_or_many);
 
 }  // namespace lg::python

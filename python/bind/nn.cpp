@@ -241,6 +241,8 @@ void bind_nn(nb::module_& m) {
   bind_activations(nn);
   bind_losses(nn);
   bind_containers(nn);
+  bind_image_layers(nn);
+  bind_image_functions(m);
   nb::module_ init = nn.def_submodule("init", "How parameters start.");
   bind_init(init);
   nb::module_ utils = nn.def_submodule("utils", "Gradient clipping.");

@@ -15,7 +15,8 @@ constexpr bool is_internal(std::string_view name) {
   for (std::string_view end : {"_rows", "_grad", "_stream", "_along", "_indices"}) {
     if (name.ends_with(end)) return true;
   }
-  return name == "sum_to" || name == "alias" || name == "cast" || name == "to";
+  return name == "sum_to" || name == "alias" || name == "cast" || name == "to" ||
+         name == "convolution";
 }
 // Methods written by hand, because Python's have other arguments (tensor.cpp).
 constexpr bool has_own_method(std::string_view name) { return name == "where"; }

@@ -428,6 +428,7 @@ const Samples& samples() {
     add_pointwise_samples(s);
     add_product_samples(s);
     add_neural_samples(s);
+    add_image_samples(s);
     return s;
   }();
   return all;

@@ -73,5 +73,6 @@ inline Line log_softmax_line(const Line& x) {
 using Samples = std::map<std::string_view, std::vector<Sample>>;
 const Samples& samples();
 void add_neural_samples(Samples& s);  // op_samples_neural.cpp
+void add_image_samples(Samples& s);   // op_samples_images.cpp
 
 }  // namespace lg::testing

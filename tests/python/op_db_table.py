@@ -41,6 +41,21 @@ def _broadcast(x, y):
     return x.expand((x.to(lg.bool) | y.to(lg.bool)).shape)
 
 
+INTEGERS = {"expected a floating-point dtype": "images of integers"}
+EMPTY = "an empty vector in place of [N, C]"
+INTERPOLATION = {
+    'mode is "bicubic"': "bicubic interpolation",
+    "expected [N, C, W] or [N, C, H, W]": "volumes",
+    "recompute_scale_factor": "recompute_scale_factor",
+}
+
+
+def _interpolate(x, *size, recompute_scale_factor=None, **options):
+    if recompute_scale_factor:
+        raise TypeError("interpolate: recompute_scale_factor")
+    return F.interpolate(x, *size, **options)
+
+
 def _slice(x, dim=0, start=None, end=None, step=1):
     start, end = (0 if start is None else start), (2**63 - 1 if end is None else end)
     return lg.slice(x, dim, start, end, step)
@@ -82,7 +97,15 @@ ROWS: dict[str, Row] = {
     "topk": Row(picks=lambda x, k, dim=-1, *_: dim),
     "sort": Row(picks=lambda x, dim=-1, descending=False, stable=False: dim),
     "argsort": Row(picks=lambda x, dim=-1, descending=False, stable=False: dim),
+    "nn.functional.interpolate": Row(_interpolate, refuses=INTERPOLATION),
     # What LightGrad does not do.
+    "nn.functional.conv1d": Row(refuses=INTEGERS),
+    "nn.functional.conv2d": Row(refuses=INTEGERS),
+    "nn.functional.conv_transpose2d": Row(refuses=INTEGERS),
+    "nn.functional.max_pool2d": Row(refuses=INTEGERS),
+    "nn.functional.avg_pool2d": Row(refuses=INTEGERS),
+    "nn.functional.adaptive_avg_pool2d": Row(refuses={"output_size: int |": "None among the output sizes"}),
+    "nn.functional.batch_norm": Row(refuses={"x is float32 [0], expected": EMPTY, "x is float64 [0], expected": EMPTY}),
     "__rand__": Row(refuses=BITWISE),
     "__ror__": Row(refuses=BITWISE),
     "__rxor__": Row(refuses=BITWISE),

@@ -1,0 +1,363 @@
+// conv.cpp: the loops around the register tiles of conv-inl.h: how the work is cut into tiles that
+// fit L2, and the tiles are shared among threads. Forward and the gradient of x are sweeps
+// (conv_sweep.h); the gradient of the weight runs over the same planes as forward.
+#include "lightgrad/kernels/conv.h"
+
+#include "lightgrad/base/parallel.h"
+#include "lightgrad/kernels/conv_sweep.h"
+#include "lightgrad/kernels/row_chunks.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "lightgrad/kernels/conv.cpp"
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+
+#include "lightgrad/kernels/conv-inl.h"
+
+#ifndef LIGHTGRAD_KERNELS_CONV_TABLE
+#define LIGHTGRAD_KERNELS_CONV_TABLE
+namespace lg::kernels {
+// What a SIMD target offers.
+template <class T> struct ConvTarget {
+  using Tile = void (*)(int64_t channels, int64_t taps, const int64_t* offset, const T* x,
+                        int64_t channel, const T* w, const T* bias, T* y, int64_t y_channel,
+                        int64_t outs, int64_t pixels);
+  using GradTile = void (*)(int64_t images, int64_t pixels, const T* g, int64_t g_channel,
+                            int64_t g_image, const T* x, const int64_t* column, int64_t x_image,
+                            T* sums, int64_t sums_row);
+  struct Width {  // a block of this many outputs
+    int64_t outs;
+    int64_t vecs[3];  // rising
+    Tile tile[3];
+    GradTile grad[3];  // of 1, 2 and 3 columns
+  };
+  int64_t lanes;
+  Width width[3];  // falling; the last is 1
+  void (*fill)(const Sweep& s, int64_t channels, const T* image, int64_t row, int64_t rows, T* to);
+  void (*interleave)(const T* low, const T* high, int64_t n, T* to);
+
+  // The narrowest block for `outs`; the widest when they are more.
+  const Width& width_for(int64_t outs) const {
+    int i = 2;
+    while (i > 0 && width[i].outs < outs) --i;
+    return width[i];
+  }
+};
+}  // namespace lg::kernels
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace lg::kernels {
+namespace HWY_NAMESPACE {
+namespace {
+
+template <class T, int kOuts, int kMany>
+constexpr typename ConvTarget<T>::Width kWidth{
+    kOuts,
+    {1, 2, kMany},
+    {&ConvTile<kOuts, 1, T>, &ConvTile<kOuts, 2, T>, &ConvTile<kOuts, kMany, T>},
+    {&ConvGradTile<kOuts, 1, T>, &ConvGradTile<kOuts, 2, T>, &ConvGradTile<kOuts, 3, T>}};
+
+// One output alone takes many vectors: its chains of multiply-adds must cover their latency.
+template <class T>
+constexpr ConvTarget<T> kTarget{
+    kConvLanes<T>,
+    {kWidth<T, kConvOuts, kConvVecs>, kWidth<T, 4, kConvVecs>, kWidth<T, 1, 8>},
+    &FillPlanes<T>,
+    &Interleave<T>};
+
+}  // namespace
+const ConvTarget<float>* ConvFloat() { return &kTarget<float>; }
+const ConvTarget<double>* ConvDouble() { return &kTarget<double>; }
+}  // namespace HWY_NAMESPACE
+}  // namespace lg::kernels
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace lg::kernels {
+HWY_EXPORT(ConvFloat);
+HWY_EXPORT(ConvDouble);
+
+namespace {
+
+template <class T> const ConvTarget<T>& target() {
+  if constexpr (sizeof(T) == sizeof(float))
+    return *HWY_DYNAMIC_DISPATCH(ConvFloat)();
+  else
+    return *HWY_DYNAMIC_DISPATCH(ConvDouble)();
+}
+
+template <class T> constexpr int64_t kLine = 64 / sizeof(T);
+// Elements of a tile's planes: half of L2, beside the weights and what streams through.
+template <class T> constexpr int64_t kPlaneBudget = 512 * 1024 / sizeof(T);
+// Channels times taps of one pass over the planes: a block of weights of 36 KiB stays in L1.
+template <class T> constexpr int64_t kDepth = 4608 / sizeof(T);
+constexpr int64_t kUnits = 8;              // at least so many pieces of work, if the shape allows
+constexpr int64_t kChunkWork = 1 << 18;    // multiply-adds that outweigh a fork-join
+constexpr int64_t kGradPixels = 512;       // of a tile: 8 rows of g take a third of L1
+constexpr int64_t kMaxParts = 16;          // of the sum over images
+constexpr int64_t kPartsBudget = 1 << 22;  // elements of all parts together
+
+// The size of the fewest equal blocks of at most `most` that cover n.
+constexpr int64_t even(int64_t n, int64_t most) { return ceil_div(n, ceil_div(n, most)); }
+
+// Weights as the tiles read them: [group][block][channel][tap][output of the block], zeros where
+// the last block has no output.
+template <class T>
+void pack(const Conv& c, const Sweep& s, const ConvTarget<T>& t, const T* weight, T* to) {
+  const int64_t wide = t.width[0].outs, blocks = ceil_div(s.outs, wide), depth = s.depth();
+  const int64_t group = c.group_out() * c.group_in() * c.taps();
+  const int64_t grain = std::max<int64_t>(1, (1 << 14) / std::max<int64_t>(1, depth * wide));
+  parallel_for(c.groups * blocks, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t k = begin; k < end; ++k) {
+      const int64_t first = k % blocks * wide, outs = std::min(wide, s.outs - first);
+      const int64_t width = t.width_for(outs).outs;
+      const T* from = weight + k / blocks * group + first * s.weight_out;
+      T* p = to + (k / blocks * s.outs_padded(wide) + first) * depth;
+      for (int64_t i = 0; i < s.channels; ++i) {
+        for (const Tap& tap : s.tap) {
+          const T* w = from + i * s.weight_channel + tap.weight;
+          for (int64_t o = 0; o < width; ++o) *p++ = o < outs ? w[o * s.weight_out] : T(0);
+        }
+      }
+    }
+  });
+}
+
+// Sweeps over the same rows of an image, one for each phase of its columns.
+template <class T> struct Job {
+  const Conv& c;
+  std::vector<Sweep>& phase;
+  const ConvTarget<T>& t = target<T>();
+  std::vector<const T*> weight = {};  // packed, per phase
+  const T* bias = nullptr;
+  int64_t channels = 0;  // of a pass
+
+  const Sweep& first() const { return phase[0]; }
+  // Without a step between columns the rows of a tile lie in the destination as they do here.
+  bool dense() const { return first().to_column == 1 && first().to_row == first().grid[1]; }
+  int64_t pixels() const { return first().rows * first().grid[1]; }  // the first has the most
+  int64_t plane_elements() const {
+    int64_t most = 0;
+    for (const Sweep& s : phase) most = std::max(most, channels * s.planes * s.plane_size);
+    return ceil_div(most + t.lanes, kLine<T>) * kLine<T>;
+  }
+  int64_t row_elements() const {
+    return dense() ? 0 : static_cast<int64_t>(phase.size()) * first().outs * pixels() + t.lanes;
+  }
+
+  // Rows [row, row + count) of the grid, all outputs of a group.
+  void tile(int64_t group, const T* source, T* to, int64_t row, int64_t count, T* planes,
+            T* rows) const {
+    T* const start = to + first().to_start + row * first().to_row;
+    for (std::size_t k = 0; k < phase.size(); ++k) {
+      const Sweep& s = phase[k];
+      T* y = dense() ? start : rows + static_cast<int64_t>(k) * s.outs * pixels();
+      int64_t done = 0;
+      do {
+        const int64_t some = std::min(channels, s.channels - done);
+        t.fill(s, some, source + done * s.size[0] * s.size[1], row, count, planes);
+        outputs(s, weight[k] + group * s.outs_padded(t.width[0].outs) * s.depth(), group, done,
+                some, planes, y, dense() ? s.to_channel : pixels(), count * s.grid[1]);
+        done += some;
+      } while (done < s.channels);
+    }
+    if (!dense()) spread(rows, start, count);
+  }
+
+  void outputs(const Sweep& s, const T* w, int64_t group, int64_t done, int64_t some,
+               const T* planes, T* y, int64_t y_channel, int64_t pixels) const {
+    const int64_t wide = t.width[0].outs, taps = s.taps();
+    for (int64_t o = 0; o < s.outs; o += wide, w += wide * s.depth()) {
+      const int64_t outs = std::min(wide, s.outs - o);
+      const auto& width = t.width_for(outs);
+      T start[16] = {};
+      if (bias) std::copy(bias + group * s.outs + o, bias + group * s.outs + o + outs, start);
+      for (int64_t vecs = ceil_div(pixels, t.lanes), at = 0; vecs > 0;) {
+        int k = 2;
+        while (k > 0 && width.vecs[k] > vecs) --k;
+        if (width.vecs[k] == 3 && vecs == 4) k = 1;  // two and two, rather than three and one
+        const int64_t p = at * t.lanes;
+        width.tile[k](some, taps, s.offset.data(), planes + p, s.planes * s.plane_size,
+                      w + done * taps * width.outs, done ? nullptr : start, y + o * y_channel + p,
+                      y_channel, outs, pixels - p);
+        vecs -= width.vecs[k];
+        at += width.vecs[k];
+      }
+    }
+  }
+
+  // From rows of each phase of columns to rows of the destination.
+  void spread(const T* rows, T* to, int64_t count) const {
+    const Sweep& s = first();
+    const int64_t step = s.to_column, next = s.outs * pixels();
+    for (int64_t o = 0; o < s.outs; ++o, to += s.to_channel) {
+      for (int64_t i = 0; i < count; ++i) {
+        T* row = to + i * s.to_row;
+        const T* low = rows + o * pixels();
+        if (step == 2 && phase.size() == 2) {
+          t.interleave(low + i * s.grid[1], low + next + i * phase[1].grid[1],
+                       s.grid[1] + phase[1].grid[1], row);
+          continue;
+        }
+        for (std::size_t k = 0; k < phase.size(); ++k, low += next) {
+          const int64_t n = phase[k].grid[1];
+          for (int64_t j = 0; j < n; ++j) row[static_cast<int64_t>(k) + j * step] = low[i * n + j];
+        }
+      }
+    }
+  }
+
+  void run(const T* source, int64_t source_image, const T* unpacked, T* to, int64_t to_image) {
+    const int64_t images = c.images * c.groups, wide = t.width[0].outs;
+    if (images == 0 || first().outs == 0 || first().grid[0] == 0 || first().grid[1] == 0) return;
+    // All phases take the channels and rows that suit the one with the most taps.
+    const Sweep& most = *std::max_element(phase.begin(), phase.end(), [](auto& a, auto& b) {
+      return a.planes * a.taps() < b.planes * b.taps();
+    });
+    channels = even(std::max<int64_t>(1, most.channels),
+                    std::max<int64_t>(1, kDepth<T> / std::max<int64_t>(1, most.taps())));
+    const int64_t row = std::max<int64_t>(1, channels * most.planes * most.grid[1]);
+    int64_t rows = std::clamp<int64_t>(kPlaneBudget<T> / row - most.span, 1, most.grid[0]);
+    if (images < kUnits) rows = std::min(rows, ceil_div(most.grid[0], ceil_div(kUnits, images)));
+    rows = even(most.grid[0], rows);
+    int64_t packed_elements = 0, work = 1;
+    for (Sweep& s : phase) {
+      s.set_rows(rows, kLine<T>);
+      packed_elements += c.groups * s.outs_padded(wide) * s.depth();
+      work += rows * s.grid[1] * s.depth() * s.outs;
+    }
+    Scratch<T> packed(packed_elements);
+    T* at = packed.get();
+    for (const Sweep& s : phase) {
+      pack(c, s, t, unpacked, at);
+      weight.push_back(at);
+      at += c.groups * s.outs_padded(wide) * s.depth();
+    }
+    const int64_t tiles = first().tiles(), planes = plane_elements();
+    parallel_for(
+        images * tiles, std::max<int64_t>(1, kChunkWork / work), [&](int64_t begin, int64_t end) {
+          Scratch<T> scratch(planes + row_elements());
+          for (int64_t k = begin; k < end; ++k) {
+            const int64_t image = k / tiles, first_row = k % tiles * rows;
+            const int64_t n = image / c.groups, group = image % c.groups;
+            const Sweep& s = first();
+            tile(group, source + n * source_image + group * s.channels * s.size[0] * s.size[1],
+                 to + n * to_image + group * s.outs * s.to_channel, first_row,
+                 std::min(rows, s.grid[0] - first_row), scratch.get(), scratch.get() + planes);
+          }
+        });
+  }
+};
+
+}  // namespace
+
+template <class T>
+void conv_forward(const Conv& c, const T* x, const T* weight, const T* bias, T* y) {
+  std::vector<Sweep> sweep{forward_sweep(c)};
+  Job<T> job{c, sweep};
+  job.bias = bias;
+  job.run(x, c.in_channels * c.in[0] * c.in[1], weight, y, c.out_channels * c.out[0] * c.out[1]);
+}
+
+template <class T> void conv_backward_data(const Conv& c, const T* g, const T* weight, T* dx) {
+  for (int64_t a = 0; a < std::min(c.stride[0], c.in[0]); ++a) {
+    std::vector<Sweep> sweeps;
+    for (int64_t b = 0; b < std::min(c.stride[1], c.in[1]); ++b)
+      sweeps.push_back(backward_sweep(c, a, b));
+    if (sweeps.empty()) return;
+    Job<T>{c, sweeps}.run(g, c.out_channels * c.out[0] * c.out[1], weight, dx,
+                          c.in_channels * c.in[0] * c.in[1]);
+  }
+}
+
+// Tiles of some 512 pixels, several images or some rows of one; a part sums over some tiles, for a
+// block of channels, whose planes fit L2. Sums stand as [part][group][channel][tap][output].
+template <class T> void conv_backward_weight(const Conv& c, const T* g, const T* x, T* dweight) {
+  const ConvTarget<T>& t = target<T>();
+  Sweep s = forward_sweep(c);
+  const int64_t columns = s.depth(), weights = c.out_channels * columns;
+  if (weights == 0) return;
+  if (c.images == 0 || s.grid[0] == 0 || s.grid[1] == 0) {
+    std::fill(dweight, dweight + weights, T(0));
+    return;
+  }
+  s.set_rows(even(s.grid[0], std::clamp<int64_t>(kGradPixels / s.grid[1], 1, s.grid[0])), kLine<T>);
+  const int64_t together =
+      s.tiles() > 1
+          ? 1
+          : std::clamp<int64_t>(kGradPixels / (s.grid[0] * s.grid[1]), 1, ceil_div(c.images, 4));
+  const int64_t channel = s.planes * s.plane_size;
+  const int64_t block =
+      even(s.channels, std::max<int64_t>(1, kPlaneBudget<T> / (together * channel)));
+  const int64_t blocks = ceil_div(s.channels, block), x_image = block * channel;
+  const int64_t tiles = s.tiles() * ceil_div(c.images, together);
+  const int64_t share =
+      ceil_div(tiles, std::clamp<int64_t>(kPartsBudget / weights, 1, std::min(tiles, kMaxParts)));
+  const int64_t parts = ceil_div(tiles, share);
+  const int64_t plane = s.grid[0] * s.grid[1], in_plane = c.in[0] * c.in[1];
+  Scratch<T> sums(parts * weights);
+
+  const auto unit = [&](int64_t group, int64_t first, int64_t part, T* planes, int64_t* column) {
+    const int64_t channels = std::min(block, s.channels - first), count = channels * c.taps();
+    T* to = sums.get() + part * weights + (group * columns + first * c.taps()) * s.outs;
+    std::fill(to, to + count * s.outs, T(0));
+    for (int64_t k = 0; k < count; ++k) {
+      column[k] = k / c.taps() * channel + s.offset[static_cast<std::size_t>(k % c.taps())];
+    }
+    for (int64_t tile = part * share; tile < std::min(tiles, (part + 1) * share); ++tile) {
+      const int64_t n = tile / s.tiles() * together, images = std::min(together, c.images - n);
+      const int64_t row = tile % s.tiles() * s.rows, rows = std::min(s.rows, s.grid[0] - row);
+      for (int64_t i = 0; i < images; ++i) {
+        const T* image = x + ((n + i) * c.in_channels + group * s.channels + first) * in_plane;
+        t.fill(s, channels, image, row, rows, planes + i * x_image);
+      }
+      const T* from = g + (n * c.out_channels + group * s.outs) * plane + row * s.grid[1];
+      for (int64_t o = 0; o < s.outs;) {
+        int w = 0;
+        while (t.width[w].outs > s.outs - o) ++w;
+        for (int64_t k = 0, some = 0; k < count; k += some) {
+          some = std::min<int64_t>(3, count - k);
+          t.width[w].grad[some - 1](images, rows * s.grid[1], from + o * plane, plane,
+                                    c.out_channels * plane, planes, column + k, x_image,
+                                    to + k * s.outs + o, s.outs);
+        }
+        o += t.width[w].outs;
+      }
+    }
+  };
+  const int64_t work =
+      std::max<int64_t>(1, share * together * s.rows * s.grid[1] * block * c.taps() * s.outs);
+  parallel_for(c.groups * blocks * parts, std::max<int64_t>(1, kChunkWork / work),
+               [&](int64_t begin, int64_t end) {
+                 Scratch<T> planes(together * x_image + t.lanes);
+                 Scratch<int64_t> column(block * c.taps());
+                 for (int64_t k = begin; k < end; ++k) {
+                   unit(k / parts / blocks, k / parts % blocks * block, k % parts, planes.get(),
+                        column.get());
+                 }
+               });
+  // The parts in order, and each weight to its place.
+  parallel_for(c.groups * columns, std::max<int64_t>(1, 16384 / (parts * s.outs)),
+               [&](int64_t begin, int64_t end) {
+                 for (int64_t k = begin; k < end; ++k) {
+                   T* sum = sums.get() + k * s.outs;
+                   for (int64_t p = 1; p < parts; ++p) {
+                     for (int64_t o = 0; o < s.outs; ++o) sum[o] += sum[p * weights + o];
+                   }
+                   T* to = dweight + k / columns * s.outs * columns + k % columns;
+                   for (int64_t o = 0; o < s.outs; ++o) to[o * columns] = sum[o];
+                 }
+               });
+}
+
+#define LIGHTGRAD_INSTANTIATE(T)                                             \
+  template void conv_forward(const Conv&, const T*, const T*, const T*, T*); \
+  template void conv_backward_data(const Conv&, const T*, const T*, T*);     \
+  template void conv_backward_weight(const Conv&, const T*, const T*, T*);
+LIGHTGRAD_INSTANTIATE(float)
+LIGHTGRAD_INSTANTIATE(double)
+#undef LIGHTGRAD_INSTANTIATE
+
+}  // namespace lg::kernels
+#endif  // HWY_ONCE

@@ -1,0 +1,158 @@
+// test_conv.cpp: the convolution kernels against plain loops in double: around the edges of blocks
+// and vectors, with every kind of geometry, on every SIMD target.
+#include "lightgrad/kernels/conv.h"
+
+#include "tests/cpp/kernel_testing.h"
+
+namespace lg::testing {
+namespace {
+
+using kernels::Conv;
+
+struct Case {
+  std::int64_t images, groups, in, out, height, width, kernel[2], stride[2], pad[2], dilation[2];
+  std::int64_t end[2] = {0, 0};  // padding behind, beyond that before
+
+  Conv conv() const {
+    Conv c{images,
+           groups,
+           in,
+           out,
+           {height, width},
+           {},
+           {kernel[0], kernel[1]},
+           {stride[0], stride[1]},
+           {pad[0], pad[1]},
+           {dilation[0], dilation[1]}};
+    for (int d = 0; d < 2; ++d) {
+      c.out[d] =
+          (c.in[d] + 2 * pad[d] + end[d] - dilation[d] * (kernel[d] - 1) - 1) / stride[d] + 1;
+    }
+    return c;
+  }
+};
+
+const std::vector<Case> kCases = {
+    {1, 1, 1, 1, 1, 1, {1, 1}, {1, 1}, {0, 0}, {1, 1}},
+    {2, 1, 3, 16, 8, 8, {3, 3}, {1, 1}, {1, 1}, {1, 1}},
+    {1, 1, 5, 7, 7, 7, {3, 3}, {1, 1}, {1, 1}, {1, 1}},
+    {3, 1, 4, 9, 5, 16, {3, 3}, {1, 1}, {1, 1}, {1, 1}},
+    {2, 1, 2, 8, 6, 33, {3, 3}, {1, 1}, {1, 1}, {1, 1}},
+    {1, 1, 2, 3, 9, 11, {3, 3}, {1, 1}, {0, 0}, {1, 1}},
+    {2, 1, 3, 4, 9, 10, {3, 3}, {2, 2}, {1, 1}, {1, 1}},
+    {2, 1, 4, 8, 8, 8, {1, 1}, {2, 2}, {0, 0}, {1, 1}},
+    {1, 1, 17, 13, 6, 6, {1, 1}, {1, 1}, {0, 0}, {1, 1}},
+    {1, 1, 3, 8, 20, 20, {7, 7}, {2, 2}, {3, 3}, {1, 1}},
+    {1, 1, 2, 2, 13, 9, {3, 2}, {3, 1}, {2, 0}, {2, 3}},
+    {2, 2, 4, 6, 5, 5, {3, 3}, {1, 1}, {1, 1}, {1, 1}},
+    {2, 6, 6, 6, 9, 9, {3, 3}, {1, 1}, {1, 1}, {1, 1}},  // depthwise
+    {2, 3, 3, 6, 8, 8, {3, 3}, {2, 2}, {1, 1}, {1, 1}},  // depthwise with a multiplier
+    {1, 1, 2, 3, 3, 3, {3, 3}, {1, 1}, {4, 4}, {1, 1}},  // rows of nothing but padding
+    {1, 1, 2, 3, 4, 4, {2, 2}, {5, 5}, {0, 0}, {1, 1}},  // pixels that no tap meets
+    {1, 1, 2, 3, 5, 6, {2, 2}, {1, 1}, {0, 0}, {1, 1}, {1, 1}},
+    {1, 1, 2, 3, 9, 9, {3, 3}, {1, 1}, {-1, -2}, {1, 1}},   // cropped
+    {1, 1, 3, 5, 1, 40, {1, 5}, {1, 2}, {0, 2}, {1, 1}},    // one row
+    {9, 1, 20, 24, 4, 4, {3, 3}, {1, 1}, {1, 1}, {1, 1}},   // several channel blocks and parts
+    {1, 1, 40, 8, 70, 70, {3, 3}, {1, 1}, {1, 1}, {1, 1}},  // several tiles of rows
+    {0, 1, 2, 3, 4, 4, {3, 3}, {1, 1}, {1, 1}, {1, 1}},
+    {1, 1, 0, 3, 4, 4, {3, 3}, {1, 1}, {1, 1}, {1, 1}},
+};
+
+std::string name_of(const Conv& c) {
+  std::string s;
+  for (const auto v :
+       {c.images, c.groups, c.in_channels, c.out_channels, c.in[0], c.in[1], c.kernel[0],
+        c.kernel[1], c.stride[0], c.stride[1], c.pad[0], c.pad[1], c.dilation[0], c.dilation[1]})
+    s += std::to_string(v) + " ";
+  return s;
+}
+
+struct Sizes {
+  std::int64_t x, weight, y;
+  explicit Sizes(const Conv& c)
+      : x(c.images * c.in_channels * c.in[0] * c.in[1]),
+        weight(c.out_channels * c.group_in() * c.taps()),
+        y(c.images * c.out_channels * c.out[0] * c.out[1]) {}
+};
+
+template <class T> std::vector<T> filled(std::int64_t n) {
+  return std::vector<T>(static_cast<std::size_t>(n), T(7));  // what a kernel must overwrite
+}
+
+template <class T> struct ConvKernel : ::testing::Test {};
+using Types = ::testing::Types<float, double>;
+TYPED_TEST_SUITE(ConvKernel, Types);
+
+TYPED_TEST(ConvKernel, AgreesWithReference) {
+  using T = TypeParam;
+  for_each_target([] {
+    for (const Case& one : kCases) {
+      const Conv c = one.conv();
+      SCOPED_TRACE(name_of(c));
+      const Sizes n(c);
+      const auto x = random_values<T>(n.x, 1, 1), w = random_values<T>(n.weight, 1, 2),
+                 b = random_values<T>(c.out_channels, 1, 3), g = random_values<T>(n.y, 1, 4);
+      const auto xd = cast<double>(x), wd = cast<double>(w), bd = cast<double>(b),
+                 gd = cast<double>(g);
+      auto y = filled<T>(n.y), dx = filled<T>(n.x), dw = filled<T>(n.weight);
+      auto yd = filled<double>(n.y), dxd = filled<double>(n.x), dwd = filled<double>(n.weight);
+      kernels::conv_forward_reference(c, xd.data(), wd.data(), bd.data(), yd.data());
+      kernels::conv_backward_data_reference(c, gd.data(), wd.data(), dxd.data());
+      kernels::conv_backward_weight_reference(c, gd.data(), xd.data(), dwd.data());
+      kernels::conv_forward(c, x.data(), w.data(), b.data(), y.data());
+      kernels::conv_backward_data(c, g.data(), w.data(), dx.data());
+      kernels::conv_backward_weight(c, g.data(), x.data(), dw.data());
+      expect_close(y, yd, 10 * kTolerance<T>, "y");
+      expect_close(dx, dxd, 10 * kTolerance<T>, "dx");
+      // A weight sums over all pixels, in one chain where the target has one lane.
+      const auto pixels = static_cast<double>(c.images * c.out[0] * c.out[1]);
+      expect_close(dw, dwd, std::max(10.0, std::sqrt(pixels)) * kTolerance<T>, "dweight");
+      kernels::conv_forward<T>(c, x.data(), w.data(), nullptr, y.data());
+      kernels::conv_forward_reference<double>(c, xd.data(), wd.data(), nullptr, yd.data());
+      expect_close(y, yd, 10 * kTolerance<T>, "y without bias");
+    }
+  });
+}
+
+TYPED_TEST(ConvKernel, SameBitsAtAnyNumberOfThreads) {
+  using T = TypeParam;
+  for (const Case& one : {Case{13, 1, 24, 24, 12, 12, {3, 3}, {1, 1}, {1, 1}, {1, 1}},
+                          Case{4, 2, 8, 36, 40, 40, {3, 3}, {2, 2}, {1, 1}, {1, 1}}}) {
+    const Conv c = one.conv();
+    const Sizes n(c);
+    const auto x = random_values<T>(n.x, 1, 1), w = random_values<T>(n.weight, 1, 2),
+               g = random_values<T>(n.y, 1, 4);
+    auto y = filled<T>(n.y), dx = filled<T>(n.x), dw = filled<T>(n.weight);
+    expect_same_bits([&] {
+      kernels::conv_forward<T>(c, x.data(), w.data(), nullptr, y.data());
+      return y;
+    });
+    expect_same_bits([&] {
+      kernels::conv_backward_data(c, g.data(), w.data(), dx.data());
+      return dx;
+    });
+    expect_same_bits([&] {
+      kernels::conv_backward_weight(c, g.data(), x.data(), dw.data());
+      return dw;
+    });
+  }
+}
+
+// What lies beside a row in memory has no say: an infinity stays where it is.
+TEST(ConvKernel, InfinitiesStayLocal) {
+  const Conv c = Case{1, 1, 1, 1, 5, 5, {3, 3}, {1, 1}, {1, 1}, {1, 1}}.conv();
+  std::vector<float> x(25, 1), w(9, 1), g(25, 1), y(25), yd(25), dw(9), dwd(9);
+  x[4] = INFINITY;
+  kernels::conv_forward<float>(c, x.data(), w.data(), nullptr, y.data());
+  kernels::conv_forward_reference<float>(c, x.data(), w.data(), nullptr, yd.data());
+  EXPECT_EQ(y, yd);
+  kernels::conv_backward_data(c, x.data(), w.data(), y.data());
+  kernels::conv_backward_data_reference(c, x.data(), w.data(), yd.data());
+  EXPECT_EQ(y, yd);
+  kernels::conv_backward_weight(c, g.data(), x.data(), dw.data());
+  kernels::conv_backward_weight_reference(c, g.data(), x.data(), dwd.data());
+  expect_close(dw, cast<double>(dwd), 0, "dweight");
+}
+
+}  // namespace
+}  // namespace lg::testing
