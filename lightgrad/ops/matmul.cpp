@@ -9,6 +9,7 @@
 namespace lg {
 
 Tensor as_rows(const Tensor& x) {
+  if (x.rank() == 2) return x;
   Shape lead = x.shape();
   lead.pop_back();
   return reshape(
@@ -214,39 +215,57 @@ Tensor Linear::forward(const Tensor& x, const Tensor& weight, const Tensor& bias
   return y;
 }
 
+namespace {
+
+// c = a b, or a^T b, of matrices; sums: those of a^T's rows.
+void multiply(const Tensor& a, bool transposed, const Tensor& b, const Tensor& c,
+              const Tensor& sums = {}) {
+  with_floats(b, "linear", [&]<class T>(const auto& table, T) {
+    const int row = transposed ? 1 : 0, column = 1 - row;
+    kernels::Gemm<T> g{};
+    g.m = a.shape()[row];
+    g.n = b.shape()[1];
+    g.k = a.shape()[column];
+    g.a = a.data<T>();
+    g.a_row = a.strides()[row];
+    g.a_col = a.strides()[column];
+    g.b = b.data<T>();
+    g.b_row = b.strides()[0];
+    g.b_col = b.strides()[1];
+    g.c = c.data<T>();
+    g.c_row = g.n;
+    if (sums.defined()) g.row_sums = sums.data<T>();
+    table.gemm(g);
+  });
+}
+
+}  // namespace
+
 void Linear::backward(const Tensor& g, const Tensor* in, const Tensor& y, unsigned wanted,
                       std::span<Tensor> out) const {
   const Tensor &x = in[0], &weight = in[1], &bias = in[2];
-  if (wanted & 0b001) out[0] = vjp_x(g, x, weight, bias, y);
+  const Tensor rows = as_rows(as_column(g, weight.rank() == 1));
+  const auto count = [](const Tensor& t) { return static_cast<double>(t.numel()); };
+  Cost cost;
+  if (wanted & 0b001) {
+    out[0] = Tensor::empty(x.shape(), x.dtype());
+    multiply(rows, false, as_rows(weight), out[0]);
+    cost += {2 * count(rows) * static_cast<double>(weight.size(-1)),
+             count(rows) + count(weight) + count(out[0])};
+  }
   const bool both = (wanted & 0b110) == 0b110 && weight.numel() > 0;
   if (wanted & 0b010) {
-    const Tensor rows = as_rows(as_column(g, weight.rank() == 1)), xs = as_rows(x);
+    const Tensor xs = as_rows(x);
     out[1] = Tensor::empty(weight.shape(), weight.dtype());
     const Tensor sums = both ? Tensor::empty({rows.size(1)}, weight.dtype()) : Tensor();
-    with_floats(weight, "linear", [&]<class T>(const auto& table, T) {
-      kernels::Gemm<T> product{};  // g^T x
-      product.m = rows.size(1);
-      product.n = xs.size(1);
-      product.k = rows.size(0);
-      product.a = rows.data<T>();
-      product.a_row = rows.strides()[1];
-      product.a_col = rows.strides()[0];
-      product.b = xs.data<T>();
-      product.b_row = xs.strides()[0];
-      product.b_col = xs.strides()[1];
-      product.c = out[1].data<T>();
-      product.c_row = product.n;
-      if (both) product.row_sums = sums.data<T>();
-      table.gemm(product);
-    });
+    multiply(rows, true, xs, out[1], sums);
     if (both) out[2] = sums.shape() == bias.shape() ? sums : sum_to(sums, bias.shape());
-    if (watch::on(watch::profile)) [[unlikely]] {  // what vjp_x calls counts itself
-      const double g_size = static_cast<double>(rows.numel()),
-                   x_size = static_cast<double>(xs.numel()),
-                   written = static_cast<double>(out[1].numel() + (both ? sums.numel() : 0));
-      watch::add({2 * g_size * static_cast<double>(xs.size(1)) + (both ? g_size : 0),
-                  (g_size + x_size + written) * static_cast<double>(size_of(g.dtype()))});
-    }
+    cost += {2 * count(rows) * static_cast<double>(xs.size(1)) + (both ? count(rows) : 0),
+             count(rows) + count(xs) + count(out[1]) + (both ? count(sums) : 0)};
+  }
+  if (watch::on(watch::profile)) [[unlikely]] {
+    cost.bytes *= static_cast<double>(size_of(g.dtype()));
+    watch::add(cost);
   }
   if ((wanted & 0b100) && !both) out[2] = vjp_z(g, x, weight, bias, y);
 }

@@ -204,6 +204,7 @@ Tensor Mean::forward(const Tensor& x) const {
   if (!is_floating(x.dtype())) {
     fail(ErrorKind::type, "mean", "x is ", x.describe(), ", expected a floating-point dtype");
   }
+  const NoGrad off;
   const double n = reduced_count(x, dim);
   if (is_half(x.dtype())) return to(div(sum(to(x, DType::float32), dim, keepdim), n), x.dtype());
   return div(sum(x, dim, keepdim), n);

@@ -36,7 +36,7 @@ struct Sum : Reduce {
   }
 };
 
-struct Mean : Composite<1> {
+struct Mean : Reduce {
   Axes dim;
   bool keepdim = false;
   static constexpr OpInfo info{.name = "mean",
@@ -44,6 +44,9 @@ struct Mean : Composite<1> {
   static constexpr auto attrs =
       std::tuple(attr(&Mean::dim, "dim"), attr(&Mean::keepdim, "keepdim"));
   Tensor forward(const Tensor& x) const;
+  template <class T> T vjp(T g, T x, T) const {
+    return expand(restore_dims(g / reduced_count(x, dim), x, dim, keepdim), x.shape());
+  }
 };
 
 struct Prod : Reduce {

@@ -2,6 +2,7 @@
 // tensor goes through a contiguous copy of the update dtype and back.
 #include "lightgrad/ops/update.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "lightgrad/base/watch.h"
@@ -34,25 +35,33 @@ void write_back(const Tensor& target, const Tensor& staged) {
 // them.
 template <class T, class Row, class MakeRow, class Run>
 void update_all(std::span<const Update> updates, MakeRow&& make_row, Run&& run) {
+  const auto is_ours = [](const Update& u) {
+    return update_dtype(u.parameter->dtype()) == dtype_of<T> && u.parameter->numel() > 0;
+  };
+  const auto count =
+      static_cast<std::size_t>(std::count_if(updates.begin(), updates.end(), is_ours));
+  if (count == 0) return;
+  struct Written {
+    const Tensor* parameter;
+    Tensor copy;  // where kernels cannot work on the parameter
+  };
   PoolVector<Row> rows;
-  std::vector<Tensor> parameters, gradients;  // staged copies are alive until they are written back
-  PoolVector<const Tensor*> targets;
-  rows.reserve(updates.size());
-  parameters.reserve(updates.size());
-  gradients.reserve(updates.size());
-  targets.reserve(updates.size());
+  PoolVector<Written> written;
+  std::vector<Tensor> gradients;  // copies
+  rows.reserve(count);
+  written.reserve(count);
   for (const Update& u : updates) {
-    const Tensor& p = *u.parameter;
-    if (update_dtype(p.dtype()) != dtype_of<T> || p.numel() == 0) continue;
-    parameters.push_back(staged(p));
-    gradients.push_back(staged(*u.gradient));
-    targets.push_back(&p);
-    rows.push_back(
-        make_row(parameters.back().template data<T>(), gradients.back().template data<T>(), u));
+    if (!is_ours(u)) continue;
+    const Tensor &p = *u.parameter, &g = *u.gradient;
+    const Tensor copy = is_direct(p) ? Tensor() : staged(p);
+    if (!is_direct(g)) gradients.push_back(staged(g));
+    rows.push_back(make_row((copy.defined() ? copy : p).template data<T>(),
+                            (is_direct(g) ? g : gradients.back()).template data<T>(), u));
+    written.push_back({&p, copy});
   }
-  if (rows.empty()) return;
-  run(backend(targets.front()->device()).template of<T>(), std::span<const Row>(rows));
-  for (std::size_t i = 0; i < targets.size(); ++i) write_back(*targets[i], parameters[i]);
+  run(backend(written.front().parameter->device()).template of<T>(), std::span<const Row>(rows));
+  for (const Written& w : written)
+    write_back(*w.parameter, w.copy.defined() ? w.copy : *w.parameter);
 }
 
 template <class T>

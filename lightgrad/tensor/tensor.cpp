@@ -67,7 +67,7 @@ Tensor Tensor::scalar(bool v) { return weak_scalar(v); }
 Tensor Tensor::scalar(std::int64_t v) { return weak_scalar(v); }
 Tensor Tensor::scalar(double v) { return weak_scalar(v); }
 
-std::int64_t Tensor::size(std::int64_t axis) const {
+std::int64_t Tensor::size_from_end(std::int64_t axis) const {
   const int i = normalize_axis(axis, rank(), "size");
   if (rank() == 0) fail(ErrorKind::index, "size", "a 0-d tensor has no dimensions");
   return shape()[i];

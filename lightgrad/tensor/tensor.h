@@ -60,7 +60,9 @@ class Tensor {
 
   const Shape& shape() const;
   const Shape& strides() const;
-  std::int64_t size(std::int64_t axis) const;
+  std::int64_t size(std::int64_t axis) const {  // negative: from the last; IndexError
+    return axis >= 0 && axis < rank() ? shape()[static_cast<int>(axis)] : size_from_end(axis);
+  }
   int rank() const { return shape().rank(); }
   std::int64_t numel() const { return shape().numel(); }
   DType dtype() const;
@@ -136,6 +138,7 @@ class Tensor {
   Ref<TensorImpl> impl_;
 
  private:
+  std::int64_t size_from_end(std::int64_t axis) const;
   static Tensor scalar(bool v);
   static Tensor scalar(std::int64_t v);
   static Tensor scalar(double v);
