@@ -9,6 +9,7 @@
 
 #include "lightgrad/base/parallel.h"
 #include "lightgrad/kernels/attention_task.h"
+#include "lightgrad/kernels/per_target.h"
 #include "lightgrad/kernels/row_chunks.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -35,26 +36,16 @@ namespace HWY_NAMESPACE {
 namespace {
 template <class T> constexpr AttentionKernels<T> kKernels{kPanel<T>, &Forward<T>, &Backward<T>};
 }  // namespace
-const AttentionKernels<float>* AttentionFloat() { return &kKernels<float>; }
-const AttentionKernels<double>* AttentionDouble() { return &kKernels<double>; }
+LIGHTGRAD_EXPORT_TABLE(Attention, AttentionKernels, kKernels)
 }  // namespace HWY_NAMESPACE
 }  // namespace lg::kernels
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace lg::kernels {
-HWY_EXPORT(AttentionFloat);
-HWY_EXPORT(AttentionDouble);
+LIGHTGRAD_CHOOSE_TABLE(Attention, AttentionKernels, kernels_for)
 
 namespace {
-template <class T> const AttentionKernels<T>& kernels_for() {
-  if constexpr (sizeof(T) == sizeof(float)) {
-    return *HWY_DYNAMIC_DISPATCH(AttentionFloat)();
-  } else {
-    return *HWY_DYNAMIC_DISPATCH(AttentionDouble)();
-  }
-}
-
 // Tasks in the order batch, head, part of the queries.
 struct Tasks {
   std::int64_t heads, query_len, blocks, parts, count;

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "lightgrad/base/parallel.h"
+#include "lightgrad/kernels/per_target.h"
 #include "lightgrad/kernels/row_chunks.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -120,26 +121,14 @@ void Backward(const BatchNorm<T>& b, std::int64_t c, const T* g, T* dx, T* dweig
 template <class T> constexpr BatchNormChannel<T> kChannel{&Forward<T>, &Backward<T>};
 
 }  // namespace
-const BatchNormChannel<float>* BatchNormFloat() { return &kChannel<float>; }
-const BatchNormChannel<double>* BatchNormDouble() { return &kChannel<double>; }
+LIGHTGRAD_EXPORT_TABLE(BatchNorm, BatchNormChannel, kChannel)
 }  // namespace HWY_NAMESPACE
 }  // namespace lg::kernels
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace lg::kernels {
-HWY_EXPORT(BatchNormFloat);
-HWY_EXPORT(BatchNormDouble);
-
-namespace {
-template <class T> const BatchNormChannel<T>& channel_kernels() {
-  if constexpr (sizeof(T) == sizeof(float)) {
-    return *HWY_DYNAMIC_DISPATCH(BatchNormFloat)();
-  } else {
-    return *HWY_DYNAMIC_DISPATCH(BatchNormDouble)();
-  }
-}
-}  // namespace
+LIGHTGRAD_CHOOSE_TABLE(BatchNorm, BatchNormChannel, channel_kernels)
 
 template <class T> void batch_norm_forward(const BatchNorm<T>& b) {
   const auto run = channel_kernels<T>().forward;

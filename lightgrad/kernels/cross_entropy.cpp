@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "lightgrad/base/parallel.h"
+#include "lightgrad/kernels/per_target.h"
 #include "lightgrad/kernels/row_chunks.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -106,26 +107,16 @@ void Backward(const CrossEntropy<T>& c, T weight_sum, const T* g, const T* logsu
 template <class T> constexpr CrossEntropyRows<T> kRows{&Forward<T>, &Backward<T>};
 
 }  // namespace
-const CrossEntropyRows<float>* CrossEntropyFloat() { return &kRows<float>; }
-const CrossEntropyRows<double>* CrossEntropyDouble() { return &kRows<double>; }
+LIGHTGRAD_EXPORT_TABLE(CrossEntropy, CrossEntropyRows, kRows)
 }  // namespace HWY_NAMESPACE
 }  // namespace lg::kernels
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace lg::kernels {
-HWY_EXPORT(CrossEntropyFloat);
-HWY_EXPORT(CrossEntropyDouble);
+LIGHTGRAD_CHOOSE_TABLE(CrossEntropy, CrossEntropyRows, rows_for)
 
 namespace {
-template <class T> const CrossEntropyRows<T>& rows_for() {
-  if constexpr (sizeof(T) == sizeof(float)) {
-    return *HWY_DYNAMIC_DISPATCH(CrossEntropyFloat)();
-  } else {
-    return *HWY_DYNAMIC_DISPATCH(CrossEntropyDouble)();
-  }
-}
-
 template <class T> T sum_of_weights(const CrossEntropy<T>& c) {
   if (!c.weight) return static_cast<T>(c.n);
   double sum = 0;

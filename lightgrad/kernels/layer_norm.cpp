@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "lightgrad/base/parallel.h"
+#include "lightgrad/kernels/per_target.h"
 #include "lightgrad/kernels/row_chunks.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -121,26 +122,14 @@ void Backward(const T* g, const T* x, const T* weight, T mean, T rstd, T* dx, T*
 template <class T> constexpr LayerNormRow<T> kRow{&Forward<T>, &Backward<T>};
 
 }  // namespace
-const LayerNormRow<float>* LayerNormFloat() { return &kRow<float>; }
-const LayerNormRow<double>* LayerNormDouble() { return &kRow<double>; }
+LIGHTGRAD_EXPORT_TABLE(LayerNorm, LayerNormRow, kRow)
 }  // namespace HWY_NAMESPACE
 }  // namespace lg::kernels
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace lg::kernels {
-HWY_EXPORT(LayerNormFloat);
-HWY_EXPORT(LayerNormDouble);
-
-namespace {
-template <class T> const LayerNormRow<T>& row_kernels() {
-  if constexpr (sizeof(T) == sizeof(float)) {
-    return *HWY_DYNAMIC_DISPATCH(LayerNormFloat)();
-  } else {
-    return *HWY_DYNAMIC_DISPATCH(LayerNormDouble)();
-  }
-}
-}  // namespace
+LIGHTGRAD_CHOOSE_TABLE(LayerNorm, LayerNormRow, row_kernels)
 
 template <class T>
 void layer_norm_forward(const T* x, const T* weight, const T* bias, T* y, T* mean, T* rstd,

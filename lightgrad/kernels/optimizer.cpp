@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "lightgrad/base/parallel.h"
+#include "lightgrad/kernels/per_target.h"
 #include "lightgrad/kernels/row_chunks.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -127,27 +128,17 @@ template <class T>
 constexpr OptimizerChunk<T> kChunk{&Sgd<T>, &Adam<T>, &SumOfSquares<T>, &Scale<T>};
 
 }  // namespace
-const OptimizerChunk<float>* OptimizerFloat() { return &kChunk<float>; }
-const OptimizerChunk<double>* OptimizerDouble() { return &kChunk<double>; }
+LIGHTGRAD_EXPORT_TABLE(Optimizer, OptimizerChunk, kChunk)
 }  // namespace HWY_NAMESPACE
 }  // namespace lg::kernels
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace lg::kernels {
-HWY_EXPORT(OptimizerFloat);
-HWY_EXPORT(OptimizerDouble);
+LIGHTGRAD_CHOOSE_TABLE(Optimizer, OptimizerChunk, chunk_kernels)
 
 namespace {
 constexpr std::int64_t kChunkSize = 16384;
-
-template <class T> const OptimizerChunk<T>& chunk_kernels() {
-  if constexpr (sizeof(T) == sizeof(float)) {
-    return *HWY_DYNAMIC_DISPATCH(OptimizerFloat)();
-  } else {
-    return *HWY_DYNAMIC_DISPATCH(OptimizerDouble)();
-  }
-}
 
 // f(tensor, begin, end, c) for pieces of at most kChunkSize elements. Chunk c is elements [c, c +
 // 1) * kChunkSize of all tensors laid end to end, so that many small tensors cost no more than one

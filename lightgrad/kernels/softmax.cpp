@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "lightgrad/base/parallel.h"
+#include "lightgrad/kernels/per_target.h"
 #include "lightgrad/kernels/row_chunks.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -91,26 +92,16 @@ constexpr SoftmaxRow<T> kRow{&Softmax<T>, &SoftmaxBackward<T>, &LogSoftmax<T>,
                              &LogSoftmaxBackward<T>, &LogSumExp<T>};
 
 }  // namespace
-const SoftmaxRow<float>* SoftmaxFloat() { return &kRow<float>; }
-const SoftmaxRow<double>* SoftmaxDouble() { return &kRow<double>; }
+LIGHTGRAD_EXPORT_TABLE(Softmax, SoftmaxRow, kRow)
 }  // namespace HWY_NAMESPACE
 }  // namespace lg::kernels
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace lg::kernels {
-HWY_EXPORT(SoftmaxFloat);
-HWY_EXPORT(SoftmaxDouble);
+LIGHTGRAD_CHOOSE_TABLE(Softmax, SoftmaxRow, row_kernels)
 
 namespace {
-template <class T> const SoftmaxRow<T>& row_kernels() {
-  if constexpr (sizeof(T) == sizeof(float)) {
-    return *HWY_DYNAMIC_DISPATCH(SoftmaxFloat)();
-  } else {
-    return *HWY_DYNAMIC_DISPATCH(SoftmaxDouble)();
-  }
-}
-
 template <class F> void each_row(std::int64_t rows, std::int64_t n, F f) {
   parallel_for(rows, row_grain(n), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t r = begin; r < end; ++r) f(r, r * n);
