@@ -257,8 +257,9 @@ def run_script(script, **options):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_ctrl_c_ends_cleanly(workers):
     script = f"""
-        import time, threading
+        import signal, time
         import lightgrad as lg
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
         class Slow:
             def __len__(self): return 1000
             def __getitem__(self, i):
