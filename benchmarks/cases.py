@@ -29,8 +29,8 @@ class Case:
 
     @property
     def compiles(self):
-        """A matrix product alone is the same call with and without torch.compile."""
-        return self.kind != "gemm"
+        """A matrix product or a convolution alone is the same call with and without torch.compile."""
+        return self.kind not in ("gemm", "conv")
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,12 @@ TARGETS = {
     "gemm": Target("Matrix products of the steps", 1.0, 1.1, 0.85, 0.95),
     "attention": Target("Attention, forward and backward", 1.5, 2.5, by="worst"),
     "cross_entropy": Target("Cross-entropy, 50,257 classes", 4, 8),
+    "conv": Target("Convolutions: forward and both gradients", 0.95, 1.3, by="worst"),
     "memory_large": Target("What memory limits, 16 M elements", 0.95, 1.3, by="worst"),
     "memory_small": Target("What memory limits, 64 K elements", 0.95, 1.3, by="worst"),
     "gpt_small": Target("gpt_small", 1.5, 2.0),
     "gpt_medium": Target("gpt_medium", 1.25, 1.5),
+    "resnet20": Target("resnet20", 1.25, 2.0),
     "mlp": Target("mlp", 1.3, 1.8),
     "tiny": Target("tiny from C++", 40, 80),
     "tiny_python": Target("tiny from Python", 15, 25),
@@ -99,6 +101,37 @@ def cross_entropy_cases():
         yield Case("cross_entropy", f"{rows} x 50257", f"cross_entropy rows={rows} classes=50257 mode=train")
 
 
+# Batch, channels in and out, image, kernel, stride, groups: those of ResNet-20; of larger networks.
+CONVOLUTIONS = [
+    (32, 3, 16, 32, 3, 1, 1),
+    (32, 16, 16, 32, 3, 1, 1),
+    (32, 16, 32, 32, 3, 2, 1),
+    (32, 32, 32, 16, 3, 1, 1),
+    (32, 32, 64, 16, 3, 2, 1),
+    (32, 64, 64, 8, 3, 1, 1),
+    (32, 16, 32, 32, 1, 2, 1),
+    (32, 32, 64, 16, 1, 2, 1),
+    (8, 64, 64, 56, 3, 1, 1),
+    (8, 128, 128, 28, 3, 1, 1),
+    (8, 256, 256, 14, 3, 1, 1),
+    (8, 64, 256, 28, 1, 1, 1),
+    (8, 256, 64, 28, 1, 1, 1),
+    (2, 3, 64, 224, 7, 2, 1),
+    (8, 96, 96, 28, 3, 1, 96),
+    (8, 96, 96, 28, 3, 2, 96),
+]
+
+
+def conv_cases():
+    """mode: forward, data (the gradient of the images), weight (that of the weight)."""
+    for batch, inputs, outputs, size, kernel, stride, groups in CONVOLUTIONS:
+        form = f"{kernel}x{kernel} {inputs} > {outputs}{f' / {stride}' * (stride > 1)} at {size}"
+        case = f"conv batch={batch} in={inputs} out={outputs} size={size} kernel={kernel} stride={stride}"
+        for mode in ("forward", "data", "weight"):
+            depthwise = ", depthwise" * (groups > 1)
+            yield Case("conv", f"{form}{depthwise}: {mode}", f"{case} groups={groups} mode={mode}")
+
+
 def memory_cases(group, rows, columns):
     shape = f"rows={rows} columns={columns}"
     case = lambda name, text: Case(group, name, text)
@@ -143,6 +176,7 @@ def operations():
         *gemm_cases(),
         *attention_cases(),
         *cross_entropy_cases(),
+        *conv_cases(),
         *memory_cases("memory_large", 16384, 1024),
         *memory_cases("memory_small", 256, 256),
     ]

@@ -31,6 +31,14 @@ def cross_entropy(c, size, train):
     return 0, size * c["rows"] * c["classes"] * (1 + 2 * train)
 
 
+def conv(c, size, train):
+    """Each of the three directions multiplies the same pairs. Padding keeps the size of images, but for the stride."""
+    out = -(-c["size"] // c["stride"])
+    x, y = (c["batch"] * c[name] * side**2 for name, side in (("in", c["size"]), ("out", out)))
+    depth = c["in"] // c["groups"] * c["kernel"] ** 2
+    return 2 * y * depth, size * (x + y + c["out"] * depth)
+
+
 def adamw(c, size, train):
     return 0, size * c["n"] * c["tensors"] * 7  # parameter and two moments read and written, gradient read
 
@@ -63,6 +71,18 @@ def gpt(c, size, train):
     return 3 * 2 * tokens * (c["layers"] * block + width * c["vocabulary"]), 0
 
 
+def resnet20(c, size, train):
+    """A step is three times its forward, but that nobody wants the gradient of the pixels."""
+    forward, channels, side = 0, 16, 32
+    for width, stride in ((16, 1), (32, 2), (64, 2)):
+        side //= stride
+        blocks = 9 * channels * width + 5 * 9 * width * width + (stride > 1) * channels * width
+        forward += side * side * blocks
+        channels = width
+    first = 9 * 3 * 16 * 32 * 32
+    return 2 * c["batch"] * (3 * (forward + 64 * 10) + 2 * first), 0
+
+
 def mlp(c, size, train):
     """Nobody wants the gradient of the pixels."""
     first, rest = 784 * 512, 512 * 512 + 512 * 10
@@ -73,12 +93,14 @@ COSTS = {
     "gemm": gemm,
     "attention": attention,
     "cross_entropy": cross_entropy,
+    "conv": conv,
     "adamw": adamw,
     "embedding": embedding,
     "permute": permute,
     **dict.fromkeys(["sum", "mean", "amax"], reduction),
     "add": add,
     "gpt": gpt,
+    "resnet20": resnet20,
     "mlp": mlp,
     "tiny": lambda c, size, train: (2 * 3 * (2 * 16 + 16 * 16 + 16), 0),
 }

@@ -62,6 +62,28 @@ Run cross_entropy(const Case& c) {
   return forward_or_train(c, {logits}, [=] { return lg::cross_entropy(logits, target); });
 }
 
+// One direction of a convolution whose padding keeps the size of images, but for the stride.
+Run conv(const Case& c) {
+  const std::int64_t in = c["in"], size = c["size"], kernel = c["kernel"], pad = kernel / 2;
+  const lg::Shape stride = lg::Shape::filled(2, c["stride"]), padding = lg::Shape::filled(4, pad),
+                  dilation{1, 1};
+  const std::int64_t groups = c["groups"];
+  const Tensor x = lg::randn({c["batch"], in, size, size}),
+               w = lg::randn({c["out"], in / groups, kernel, kernel});
+  const Tensor g = lg::randn(lg::conv2d(x, w, {}, stride, padding, dilation, groups).shape());
+  const std::string mode = c.text("mode");
+  return [=] {
+    lg::NoGrad off;
+    if (mode == "forward")
+      lg::conv2d(x, w, {}, stride, padding, dilation, groups);
+    else if (mode == "data")
+      lg::convolution_input_grad(g, w, x.shape(), stride, padding, dilation, groups);
+    else
+      lg::convolution_weight_grad(g, x, w.shape(), stride, padding, dilation, groups);
+    return 0.0;
+  };
+}
+
 Run layer_norm(const Case& c) {
   const std::int64_t width = c["columns"];
   const Tensor x = lg::randn({c["rows"], width}), weight = lg::randn({width}),
@@ -141,6 +163,7 @@ const std::map<std::string, Run (*)(const Case&)> kinds = {
     {"gemm", gemm},
     {"attention", attention},
     {"cross_entropy", cross_entropy},
+    {"conv", conv},
     {"layer_norm", layer_norm},
     {"embedding", embedding},
     {"gelu", pointwise},

@@ -191,6 +191,7 @@ def roofline_page(report):
         "gemm": "matrix\nproducts",
         "attention": "attention",
         "cross_entropy": "cross-\nentropy",
+        "conv": "convo-\nlutions",
         "memory_large": "16 M\nelements",
         "memory_small": "64 K\nelements",
     }
@@ -244,6 +245,18 @@ def ratio_pages(report):
     pairs, target = of_group(data, "cross_entropy"), TARGETS["cross_entropy"]
     ratios(figure.add_axes((0.24, 0.12, 0.70, 0.16)), pairs, target.must, target.aim, "Cross-entropy, rows x classes")
     report.done(figure)
+
+    pairs, target = of_group(data, "conv"), TARGETS["conv"]
+    if pairs:
+        figure = report.page(
+            "Convolutions",
+            "Forward, and the gradients of images (data) and weight; the better of PyTorch's two layouts. Red: under"
+            " the must.",
+        )
+        middle = -(-len(pairs) // 2)
+        for x, half, title in ((0.20, pairs[:middle], "ResNet-20"), (0.69, pairs[middle:], "Larger images")):
+            ratios(figure.add_axes((x, 0.10, 0.27, 0.75)), half, target.must, target.aim, title)
+        report.done(figure)
 
     figure = report.page(
         "What memory limits",
@@ -333,7 +346,7 @@ def processes_page(report):
 def appendix(report):
     """Every operation: the numbers behind the dots."""
     rows = [row for row in report.data["operations"] if "median" in row["systems"]["lightgrad"]]
-    words = {"attention": "attention, ", "cross_entropy": "cross-entropy, ", "gemm": "product "}
+    words = {"attention": "attention, ", "cross_entropy": "cross-entropy, ", "gemm": "product ", "conv": "convolution "}
     words |= {"memory_large": "16 M: ", "memory_small": "64 K: "}
     pages = -(-len(rows) // 36)
     each = -(-len(rows) // pages) if rows else 1

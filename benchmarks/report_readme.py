@@ -10,6 +10,7 @@ GROUPS = {
     "gemm": "matrix products of the steps, four transpositions",
     "attention": "attention, forward and backward, context 64 to 2048",
     "cross_entropy": "cross-entropy, vocabulary 50,257",
+    "conv": "convolutions, forward and each gradient, ResNet-20's and larger ones",
     "memory_large": "normalization, activations, AdamW, reductions, copies: 16 M elements",
     "memory_small": "the same: 64 K elements",
 }

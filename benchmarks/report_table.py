@@ -65,6 +65,7 @@ def how_fast(data):
     for key, ours in (
         ("gpt_small", "lightgrad"),
         ("gpt_medium", "lightgrad"),
+        ("resnet20", "lightgrad"),
         ("mlp", "lightgrad"),
         ("tiny", "lightgrad"),
         ("tiny_python", "lightgrad.python"),
@@ -72,7 +73,7 @@ def how_fast(data):
         row = step(data, key.removesuffix("_python"))
         if row:
             one(key, row["systems"], ours, TORCH)
-    for key in ("gemm", "attention", "cross_entropy", "memory_large", "memory_small"):
+    for key in ("gemm", "attention", "cross_entropy", "conv", "memory_large", "memory_small"):
         pairs, target = of_group(data, key), TARGETS[key]
         if not pairs:
             continue

@@ -63,6 +63,49 @@ struct GPT : nn::Module {
   }
 };
 
+struct BasicBlock : nn::Module {
+  nn::Child<nn::Conv2d> c1, c2;
+  nn::Child<nn::BatchNorm2d> b1, b2;
+  nn::Child<nn::Sequential> shortcut;
+
+  BasicBlock(std::int64_t in, std::int64_t out, std::int64_t stride)
+      : c1(this, "c1", in, out, 3, nn::ConvOptions{.stride = stride, .padding = 1, .bias = false}),
+        c2(this, "c2", out, out, 3, nn::ConvOptions{.padding = 1, .bias = false}),
+        b1(this, "b1", out),
+        b2(this, "b2", out),
+        shortcut(this, "shortcut") {
+    if (stride == 1 && in == out) return;
+    shortcut->append(
+        nn::make<nn::Conv2d>(in, out, 1, nn::ConvOptions{.stride = stride, .bias = false}));
+    shortcut->append(nn::make<nn::BatchNorm2d>(out));
+  }
+
+  Tensor forward(const Tensor& x) const { return b2->relu(c2(b1->relu(c1(x))), shortcut(x)); }
+};
+
+struct ResNet20 : nn::Module {
+  nn::Child<nn::Conv2d> conv;
+  nn::Child<nn::BatchNorm2d> bn;
+  nn::Child<nn::Sequential> body;
+  nn::Child<nn::Linear> fc;
+
+  ResNet20()
+      : conv(this, "conv", 3, 16, 3, nn::ConvOptions{.padding = 1, .bias = false}),
+        bn(this, "bn", 16),
+        body(this, "body"),
+        fc(this, "fc", 64, 10) {
+    std::int64_t in = 16;
+    for (const std::int64_t out : {16, 32, 64}) {
+      for (int i = 0; i < 3; ++i, in = out)
+        body->append(nn::make<BasicBlock>(in, out, in == out ? 1 : 2));
+    }
+  }
+
+  Tensor forward(const Tensor& x) const {
+    return fc(lg::mean(body(bn->relu(conv(x))), lg::Axes{2, 3}));
+  }
+};
+
 Tensor class_loss(const Tensor& logits, const Tensor& targets) {
   return lg::cross_entropy(lg::reshape(logits, {-1, logits.size(-1)}), lg::reshape(targets, {-1}));
 }
@@ -95,6 +138,12 @@ Run gpt(const Case& c) {
   return step_of(optimizer, [=] { return class_loss(model(ids), targets); });
 }
 
+Run resnet20(const Case& c) {
+  auto model = nn::make<ResNet20>();
+  const Tensor x = lg::randn({c["batch"], 3, 32, 32}), y = lg::randint(0, 10, {c["batch"]});
+  return step_of(momentum(model->parameters()), [=] { return lg::cross_entropy(model(x), y); });
+}
+
 Run mlp(const Case& c) {
   auto model = nn::make<nn::Sequential>(nn::make<nn::Linear>(784, 512), nn::make<nn::ReLU>(),
                                         nn::make<nn::Linear>(512, 512), nn::make<nn::ReLU>(),
@@ -113,7 +162,7 @@ Run tiny(const Case&) {
 }
 
 const std::map<std::string, Run (*)(const Case&)> kinds = {
-    {"gpt", gpt}, {"mlp", mlp}, {"tiny", tiny}};
+    {"gpt", gpt}, {"resnet20", resnet20}, {"mlp", mlp}, {"tiny", tiny}};
 
 // The case that a name of workloads.txt stands for.
 Case named(const Case& c) {

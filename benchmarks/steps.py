@@ -2,6 +2,8 @@
 called: steps.py gpt_small mlp
 """
 
+import itertools
+
 from cases import WORKLOADS
 from harness import Case, arguments, serve
 
@@ -41,6 +43,34 @@ class GPT(nn.Module):
         return self.head(self.ln(x))
 
 
+class BasicBlock(nn.Module):
+    def __init__(self, inputs, outputs, stride):
+        super().__init__()
+        self.c1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.c2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.b1, self.b2 = nn.BatchNorm2d(outputs), nn.BatchNorm2d(outputs)
+        self.shortcut = nn.Sequential()
+        if stride != 1 or inputs != outputs:
+            conv = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+            self.shortcut = nn.Sequential(conv, nn.BatchNorm2d(outputs))
+
+    def forward(self, x):
+        return self.b2.relu(self.c2(self.b1.relu(self.c1(x))), self.shortcut(x))
+
+
+class ResNet20(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16)
+        widths = [16] * 4 + [32] * 3 + [64] * 3
+        pairs = itertools.pairwise(widths)
+        self.body = nn.Sequential(*(BasicBlock(i, o, 1 if i == o else 2) for i, o in pairs))
+        self.fc = nn.Linear(64, 10)
+
+    def forward(self, x):
+        return self.fc(self.body(self.bn.relu(self.conv(x))).mean((2, 3)))
+
+
 def momentum(model):
     return lg.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-4)
 
@@ -51,6 +81,12 @@ def gpt(c):
     optimizer = lg.optim.AdamW(model.parameters(), lr=3e-4, betas=(0.9, 0.95), weight_decay=0.1)
     ids, targets = (lg.randint(0, vocabulary, (c["batch"], c["context"])) for _ in range(2))
     return optimizer, lambda: F.cross_entropy(model(ids).view(-1, vocabulary), targets.view(-1))
+
+
+def resnet20(c):
+    model = ResNet20()
+    x, y = lg.randn(c["batch"], 3, 32, 32), lg.randint(0, 10, (c["batch"],))
+    return momentum(model), lambda: F.cross_entropy(model(x), y)
 
 
 def mlp(c):
@@ -68,7 +104,7 @@ def tiny(c):
 def make(c):
     lg.manual_seed(0)
     c = Case.parse(WORKLOADS.get(c.kind, c.line))
-    optimizer, loss_of = {"gpt": gpt, "mlp": mlp, "tiny": tiny}[c.kind](c)
+    optimizer, loss_of = {"gpt": gpt, "resnet20": resnet20, "mlp": mlp, "tiny": tiny}[c.kind](c)
 
     def step():
         optimizer.zero_grad()

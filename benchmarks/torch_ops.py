@@ -1,14 +1,14 @@
 """The cases of ops.cpp in PyTorch: torch_ops.py [--threads N] [--compile] [--best] [CASE ...]
 
---best: fused optimizers, and results of mode=forward written to memory that is there already (out=) where PyTorch
-offers that, which spares its allocator's page faults. --compile: through torch.compile.
+--best: fused optimizers, convolutions in channels_last, and results of mode=forward written to memory that is there
+already (out=) where PyTorch offers that, which spares its allocator's page faults. --compile: through torch.compile.
 """
 
 import torch
 import torch.nn.functional as F
 from harness import arguments, serve
 
-options = arguments(compile="torch.compile", best="fused optimizers and out=")
+options = arguments(compile="torch.compile", best="fused optimizers, channels_last and out=")
 aten = torch.ops.aten
 
 
@@ -60,6 +60,26 @@ def attention(c):
 def cross_entropy(c):
     logits, target = torch.randn(c["rows"], c["classes"]), torch.randint(c["classes"], (c["rows"],))
     return forward_or_train(c, [logits], lambda: F.cross_entropy(logits, target))
+
+
+def conv(c):
+    groups, kernel, stride = c["groups"], c["kernel"], c["stride"]
+    layout = torch.channels_last if options.best else torch.contiguous_format
+    x = torch.randn(c["batch"], c["in"], c["size"], c["size"]).to(memory_format=layout)
+    w = torch.randn(c["out"], c["in"] // groups, kernel, kernel).to(memory_format=layout)
+    y = F.conv2d(x, w, stride=stride, padding=kernel // 2, groups=groups)
+    g = torch.randn(y.shape).to(memory_format=layout)
+    where = [stride, stride], [kernel // 2, kernel // 2], [1, 1], False, [0, 0], groups
+    mask = [c.text("mode") == mode for mode in ("data", "weight")] + [False]
+
+    @torch.no_grad()
+    def run():
+        if any(mask):
+            aten.convolution_backward(g, x, w, None, *where, mask)
+        else:
+            aten.convolution(x, w, None, *where)
+
+    return run
 
 
 def layer_norm(c):
@@ -134,6 +154,7 @@ KINDS = {
     "gemm": gemm,
     "attention": attention,
     "cross_entropy": cross_entropy,
+    "conv": conv,
     "layer_norm": layer_norm,
     "embedding": embedding,
     **dict.fromkeys(["gelu", "relu", "tanh", "exp", "dropout", "softmax"], pointwise),

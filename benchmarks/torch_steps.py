@@ -1,8 +1,10 @@
 """The workloads of steps.cpp in PyTorch: torch_steps.py [--threads N] [--compile] [--best] [--bf16] [WORKLOAD ...]
 
---compile: the loss and the optimizer's step through torch.compile. --best: fused optimizers. --bf16: autocast.
-harness.py says how else it is called.
+--compile: the loss and the optimizer's step through torch.compile. --best: fused optimizers, images in channels_last.
+--bf16: autocast. harness.py says how else it is called.
 """
+
+import itertools
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +12,7 @@ from cases import WORKLOADS
 from harness import Case, arguments, serve
 from torch import nn
 
-options = arguments(compile="torch.compile", best="fused optimizers", bf16="autocast to bfloat16")
+options = arguments(compile="torch.compile", best="fused optimizers and channels_last", bf16="autocast to bfloat16")
 
 
 class Block(nn.Module):
@@ -44,6 +46,34 @@ class GPT(nn.Module):
         return self.head(self.ln(x))
 
 
+class BasicBlock(nn.Module):
+    def __init__(self, inputs, outputs, stride):
+        super().__init__()
+        self.c1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.c2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.b1, self.b2 = nn.BatchNorm2d(outputs), nn.BatchNorm2d(outputs)
+        self.shortcut = nn.Sequential()
+        if stride != 1 or inputs != outputs:
+            conv = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+            self.shortcut = nn.Sequential(conv, nn.BatchNorm2d(outputs))
+
+    def forward(self, x):
+        return F.relu(self.b2(self.c2(F.relu(self.b1(self.c1(x))))) + self.shortcut(x))
+
+
+class ResNet20(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16)
+        widths = [16] * 4 + [32] * 3 + [64] * 3
+        pairs = itertools.pairwise(widths)
+        self.body = nn.Sequential(*(BasicBlock(i, o, 1 if i == o else 2) for i, o in pairs))
+        self.fc = nn.Linear(64, 10)
+
+    def forward(self, x):
+        return self.fc(self.body(F.relu(self.bn(self.conv(x)))).mean((2, 3)))
+
+
 def momentum(model):
     return torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-4, fused=options.best or None)
 
@@ -56,6 +86,13 @@ def gpt(c):
     )
     ids, targets = (torch.randint(vocabulary, (c["batch"], c["context"])) for _ in range(2))
     return optimizer, lambda: F.cross_entropy(model(ids).view(-1, vocabulary), targets.view(-1))
+
+
+def resnet20(c):
+    layout = torch.channels_last if options.best else torch.contiguous_format
+    model = ResNet20().to(memory_format=layout)
+    x, y = torch.randn(c["batch"], 3, 32, 32).to(memory_format=layout), torch.randint(10, (c["batch"],))
+    return momentum(model), lambda: F.cross_entropy(model(x), y)
 
 
 def mlp(c):
@@ -73,7 +110,7 @@ def tiny(c):
 def make(c):
     torch.manual_seed(0)
     c = Case.parse(WORKLOADS.get(c.kind, c.line))
-    optimizer, loss_of = {"gpt": gpt, "mlp": mlp, "tiny": tiny}[c.kind](c)
+    optimizer, loss_of = {"gpt": gpt, "resnet20": resnet20, "mlp": mlp, "tiny": tiny}[c.kind](c)
     update = optimizer.step
     if options.compile:
         torch._dynamo.reset()  # or it gives up on a function that was compiled for 8 other cases
