@@ -15,6 +15,7 @@
 #include "lightgrad/data/text.h"
 #include "lightgrad/data/transforms.h"
 #include "lightgrad/io/checkpoint.h"
+#include "lightgrad/io/png.h"
 #include "lightgrad/io/safetensors.h"
 #include "lightgrad/nn/nn.h"
 #include "lightgrad/ops/creation.h"

@@ -2,7 +2,7 @@
 
 A room may always include itself. `tests/cpp` and `benchmarks` look into every room; the binding
 into all but kernels and backend; what a user writes (examples, the consumer project) sees
-lightgrad/lightgrad.h alone.
+lightgrad/lightgrad.h alone, and examples what they share.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ALSO = {"lightgrad/ops/pointwise_rows": {"kernels"}}
 THIRD_PARTY = {
     "hwy": ("lightgrad/kernels/", *ALSO, "tests/cpp/", "benchmarks/"),
     "nlohmann": ("lightgrad/io/",),
-    "zlib.h": ("lightgrad/data/", "tests/cpp/"),
+    "zlib.h": ("lightgrad/data/", "lightgrad/io/", "tests/cpp/"),
     "fmt": ("lightgrad/",),
     "gtest": ("tests/cpp/",),
     "gmock": ("tests/cpp/",),
@@ -82,7 +82,8 @@ def complaint(path: str, included: str, quoted: bool) -> str | None:
         return "project headers are included with quotes" if wrong else None
     if path.startswith(USERS):
         beside = "/" not in included or Path(included).parent == Path(path).parent
-        if beside or included == "lightgrad/lightgrad.h":
+        shared = path.startswith("examples/") and included.startswith("examples/common/")
+        if beside or shared or included == "lightgrad/lightgrad.h":
             return None
         return "users of the library include lightgrad/lightgrad.h"
     if path.startswith("python/bind/") and ("/" not in included or head == "python"):

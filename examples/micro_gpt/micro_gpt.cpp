@@ -7,7 +7,7 @@
 #include <cstdio>
 #include <optional>
 
-#include "progress.h"
+#include "examples/common/progress.h"
 #include "run.h"
 
 namespace {
@@ -37,7 +37,7 @@ void train(Run& run, const Options& o, const Tensor& text, const Tensor& held_ou
   if (run.step == 0) {
     report("step     0  val %.6f\n", evaluate(run.model, held_out, o.context, stride));
   }
-  Progress progress(run.step, o.steps, o.batch * o.context);
+  Progress progress(run.step, o.steps, o.batch * o.context, "tokens");
   double sum = 0;  // of the losses since the last report
   std::int64_t count = 0;
   while (run.step < o.steps) {

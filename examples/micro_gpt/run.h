@@ -8,10 +8,9 @@
 #include <utility>
 #include <vector>
 
+#include "examples/common/checkpoint.h"
 #include "model.h"
 #include "options.h"
-
-namespace io = lg::io;
 
 // A checkpoint holds the characters as numbers: they need not be valid UTF-8.
 inline Tensor bytes_of(const std::string& text) {
@@ -54,10 +53,7 @@ struct Run {
     c.put("step", step);
     c.put("characters", bytes_of(vocabulary.characters()));
     c.put_state("model.", model->state_dict());
-    for (const auto& [i, p] : optimizer.state_dict().parameters) {
-      c.put(lg::text("optimizer.", i, ".step"), p.step);
-      c.put_state(lg::text("optimizer.", i, "."), p.tensors);
-    }
+    put_optimizer(c, optimizer);
     c.put_generator("batches", batches);
     c.put_generator("dropout", lg::default_generator());
     each_kept(o, [&](auto name, auto& value, bool) { c.put(lg::text("option.", name), value); });
@@ -70,15 +66,8 @@ struct Run {
     c.take_generator("batches", batches);
     c.take_generator("dropout", lg::default_generator());
     if (step == 0) return;
-    lg::optim::OptimizerState state = optimizer.state_dict();
-    for (std::int64_t i = 0; i < static_cast<std::int64_t>(model->parameters().size()); ++i) {
-      auto& p = state.parameters[i];
-      p.step = c.get<std::int64_t>(lg::text("optimizer.", i, ".step"));
-      p.tensors = c.take_state(lg::text("optimizer.", i, "."));
-    }
-    optimizer.load_state_dict(state);
-    schedule.load_state_dict({step - 1, schedule.base_lrs(), {}});
-    schedule.step();  // which writes the learning rate
+    take_optimizer(c, optimizer);
+    go_to(schedule, step);
   }
 };
 

@@ -12,12 +12,16 @@ import argparse
 import math
 import os
 import sys
-import time
+from pathlib import Path
 
 from model import GPT, GPTConfig, loss_of
 
 import lightgrad as lg
 from lightgrad import io, nn, optim
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from common.checkpoint import go_to, put_optimizer, take_optimizer
+from common.progress import Progress
 
 # Options that a checkpoint remembers, and what they are without one.
 KEPT = {
@@ -141,9 +145,7 @@ class Run:
         c.put("step", self.step)
         c.put("characters", lg.tensor(self.vocabulary.characters))
         c.put_state("model.", self.model.state_dict())
-        for i, state in self.optimizer.state_dict()["state"].items():
-            c.put(f"optimizer.{i}.step", state.pop("step"))
-            c.put_state(f"optimizer.{i}.", state)
+        put_optimizer(c, self.optimizer)
         c.put_generator("batches", self.batches)
         c.put_generator("dropout")
         for name in KEPT:
@@ -157,14 +159,8 @@ class Run:
         c.take_generator("dropout")
         if self.step == 0:
             return
-        state = self.optimizer.state_dict()
-        for i in range(len(list(self.model.parameters()))):
-            state["state"][i] = c.take_state(f"optimizer.{i}.")
-            state["state"][i]["step"] = c.get(f"optimizer.{i}.step")
-        self.optimizer.load_state_dict(state)
-        schedule = self.schedule.state_dict()
-        self.schedule.load_state_dict({**schedule, "last_epoch": self.step - 1})
-        self.schedule.step()  # which writes the learning rate
+        take_optimizer(c, self.optimizer)
+        go_to(self.schedule, self.step)
 
 
 def next_batch(text, o, generator):
@@ -218,42 +214,6 @@ def sample(run, o):
     return run.vocabulary.decode(lg.tensor(ids[1:]))
 
 
-class Progress:
-    """How far training is, on stderr: one line that is redrawn on a terminal, else a line now and
-    then. stdout is left to results.
-    """
-
-    def __init__(self, first, steps, tokens_per_step):
-        self.first, self.steps, self.tokens_per_step = first, steps, tokens_per_step
-        self.terminal = sys.stderr.isatty()
-        self.start = self.drawn = time.monotonic()
-
-    def update(self, step, loss):
-        now = time.monotonic()
-        if now - self.drawn < (0.1 if self.terminal else 10):
-            return
-        self.drawn = now
-        done, seconds = step - self.first, now - self.start
-        minutes, rest = divmod(round(seconds / done * (self.steps - step)), 60)
-        line = (
-            f"[{'=' * (20 * step // self.steps):20}] {step}/{self.steps}  loss {loss:.4f}  "
-            f"{done * self.tokens_per_step / seconds:.0f} tokens/s  {minutes}:{rest:02} left"
-        )
-        end = "\033[K" if self.terminal else "\n"
-        print("\r" * self.terminal + line, end=end, file=sys.stderr, flush=True)
-
-    def finish(self):
-        self.clear()
-        if self.steps > self.first:
-            seconds = time.monotonic() - self.start
-            print(f"{self.steps - self.first} steps in {seconds:.1f} s", file=sys.stderr)
-
-    def clear(self):
-        """Makes room for other output."""
-        if self.terminal:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
-
-
 def train(run, o, text, held_out, path):
     parameters = list(run.model.parameters())
     rows = o.batch // o.accumulate
@@ -263,7 +223,7 @@ def train(run, o, text, held_out, path):
         val = evaluate(run.model, held_out, o.context, stride)
         run.save(path, o)  # first: what has been printed is on disk
         print(f"step     0  val {val:.6f}", flush=True)
-    progress = Progress(run.step, o.steps, o.batch * o.context)
+    progress = Progress(run.step, o.steps, o.batch * o.context, "tokens")
     total, count = 0.0, 0  # of the losses since the last report
     while run.step < o.steps:
         ids, targets = next_batch(text, o, run.batches)

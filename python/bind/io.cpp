@@ -1,5 +1,5 @@
-// io.cpp: files and texts: safetensors, checkpoints, the text to learn and its characters. The
-// Python side (lightgrad/io.py) adds nested objects.
+// io.cpp: files and texts: safetensors, checkpoints, pictures, the text to learn and its
+// characters. The Python side (lightgrad/io.py) adds nested objects.
 #include <nanobind/stl/map.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string_view.h>
@@ -147,6 +147,19 @@ void bind_checkpoint(nb::module_& m) {
           "path"_a);
 }
 
+void bind_png(nb::module_& m) {
+  m.def(
+      "encode_png", [](const Tensor& image) { return to_bytes(io::encode_png(image)); }, "image"_a,
+      "An image as the bytes of a PNG file: uint8, (h, w) or (1, h, w) in greys, (3, h, w) in red, "
+      "green and blue.");
+  m.def(
+      "save_png", [](const Tensor& image, nb::handle path) { io::save_png(path_of(path), image); },
+      "image"_a, "path"_a,
+      nb::sig("def save_png(image: lightgrad._core.Tensor, path: str | "
+              "os.PathLike[str]) -> None"),
+      "Writes an image, as encode_png takes it, in one step.");
+}
+
 void bind_text(nb::module_& m) {
   m.def(
       "find_text",
@@ -186,9 +199,10 @@ void bind_text(nb::module_& m) {
 }  // namespace
 
 void bind_io(nb::module_& m) {
-  nb::module_ io = m.def_submodule("io", "Files: safetensors, checkpoints, texts.");
+  nb::module_ io = m.def_submodule("io", "Files: safetensors, checkpoints, pictures, texts.");
   bind_safetensors(io);
   bind_checkpoint(io);
+  bind_png(io);
   bind_text(io);
 }
 

@@ -7,7 +7,9 @@ from lightgrad._core import Tensor
 from lightgrad._core.io import (
     Checkpoint,
     Vocabulary,
+    encode_png,
     load_safetensors,
+    save_png,
     save_safetensors,
     split_text,
 )
@@ -16,10 +18,12 @@ from lightgrad._core.io import find_text as _find_text
 __all__ = [
     "Checkpoint",
     "Vocabulary",
+    "encode_png",
     "find_text",
     "load",
     "load_safetensors",
     "save",
+    "save_png",
     "save_safetensors",
     "split_text",
 ]

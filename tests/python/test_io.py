@@ -3,6 +3,7 @@
 import json
 import os
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -304,3 +305,43 @@ def test_characters_as_numbers():
         v.encode(b"hx")
     with pytest.raises(IndexError, match=r"the id 5 at position 0 is outside of \[0, 5\)"):
         v.decode(lg.tensor([5]))
+
+
+# --- PNG ---
+
+
+def chunks(png):
+    """Each part's type and contents; its checksum holds."""
+    at = 8
+    while at < len(png):
+        (size,) = struct.unpack(">I", png[at : at + 4])
+        kind, contents = png[at + 4 : at + 8], png[at + 8 : at + 8 + size]
+        assert struct.unpack(">I", png[at + 8 + size : at + 12 + size])[0] == zlib.crc32(kind + contents)
+        yield kind, contents
+        at += 12 + size
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (1, 1, 1), (3, 4, 6), (3, 33, 1)])
+def test_a_png_holds_the_pixels(shape, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    lg.io.save_png(lg.tensor(pixels), tmp_path / "a.png")
+    png = (tmp_path / "a.png").read_bytes()
+    assert png == lg.io.encode_png(lg.tensor(pixels)) and png[:8] == b"\x89PNG\r\n\x1a\n"
+    (head, header), (data, rows), end = chunks(png)
+    colours = shape[0] if len(shape) == 3 else 1
+    assert head == b"IHDR" and data == b"IDAT" and end == (b"IEND", b"")
+    assert struct.unpack(">IIBBBBB", header) == (shape[-1], shape[-2], 8, colours - 1, 0, 0, 0)
+    rows = np.frombuffer(zlib.decompress(rows), np.uint8).reshape(shape[-2], -1)
+    seen = rows[:, 1:].reshape(shape[-2], shape[-1], colours).transpose(2, 0, 1)
+    assert (rows[:, 0] == 0).all() and (seen == pixels).all()
+    turned = lg.tensor(pixels).transpose(-1, -2)  # strides of their own
+    assert lg.io.encode_png(turned) == lg.io.encode_png(turned.clone().contiguous())
+
+
+def test_a_png_of_what_is_no_image_is_refused(tmp_path):
+    with pytest.raises(TypeError, match=r"encode_png: image is float32 \[2, 2\], expected uint8 \[h, w\]"):
+        lg.io.encode_png(lg.zeros(2, 2))
+    with pytest.raises(ValueError, match=r"encode_png: image is uint8 \[2, 4, 4\], expected uint8"):
+        lg.io.encode_png(lg.zeros(2, 4, 4, dtype=lg.uint8))
+    with pytest.raises(OSError, match="save_png: cannot write"):
+        lg.io.save_png(lg.zeros(2, 2, dtype=lg.uint8), tmp_path / "none/a.png")
