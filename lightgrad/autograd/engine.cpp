@@ -142,7 +142,12 @@ void visit_node(Node* n, const Run& run, Workspace& w) {
            "retain_graph=true, or compute the forward pass again");
     }
     n->last_pass = !run.retain && !run.create && n->n_edges > 0;
-    if (n->has_gradient() || g.defined()) run_backward(*n, std::move(g), out);
+    if (n->has_gradient() || g.defined()) {
+      if (n->adds_to_first() && n->edges[0] && !run.create && !autograd::detects_anomaly() &&
+          autograd::may_add_to(n->edges[0]->g))
+        out[0] = std::exchange(n->edges[0]->g, {});
+      run_backward(*n, std::move(g), out);
+    }
   }
   if (n->last_pass) {
     n->release_saved();

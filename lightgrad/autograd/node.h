@@ -41,8 +41,10 @@ struct Node {
   Node(const Node&) = delete;
   virtual ~Node() = default;
   // Fills gradients[i] for every edge that is not null. May leave one undefined, which counts as
-  // zero.
+  // zero. gradients[0] is undefined before, or where adds_to_first says so, what others gave that
+  // edge so far, to add to in place.
   virtual void backward(Tensor g, std::span<Tensor> gradients) = 0;
+  virtual bool adds_to_first() const { return false; }
   virtual std::string_view name() const = 0;
   virtual void release_saved() {}
   // Whether g holds everything (a node of several outputs collects their gradients itself).
@@ -112,6 +114,8 @@ std::vector<Tensor> grad(const std::vector<Tensor>& outputs, const std::vector<T
 // --- what this room needs from the operations above it; defined in ops/ ---
 // a + b; may write into one that nobody else holds when no graph is being recorded.
 Tensor accumulate(Tensor a, Tensor b);
+// Whether g is defined and nobody else holds it.
+bool may_add_to(const Tensor& g);
 // g as a tensor of its own that may be written to later.
 Tensor own(Tensor g);
 Tensor zeros_for(const Shape& shape, DType dtype);

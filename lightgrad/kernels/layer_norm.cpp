@@ -22,8 +22,8 @@ namespace lg::kernels {
 template <class T> struct LayerNormRow {
   void (*forward)(const T* x, const T* weight, const T* bias, T* y, T* mean, T* rstd,
                   std::int64_t n, T eps);
-  void (*backward)(const T* g, const T* x, const T* weight, T mean, T rstd, T* dx, T* dweight,
-                   T* dbias, std::int64_t n);
+  void (*backward)(const T* g, const T* x, const T* weight, T mean, T rstd, T* dx, bool add,
+                   T* dweight, T* dbias, std::int64_t n);
 };
 }  // namespace lg::kernels
 #endif
@@ -78,7 +78,7 @@ void Forward(const T* x, const T* weight, const T* bias, T* y, T* mean, T* rstd,
 
 template <bool affine, class T>
 HWY_INLINE void BackwardRow(const T* g, const T* x, const T* weight, T mean, T rstd, T* dx,
-                            T* dweight, T* dbias, std::int64_t n) {
+                            bool add, T* dweight, T* dbias, std::int64_t n) {
   const Tag<T> d;
   const auto m = hn::Set(d, mean), r = hn::Set(d, rstd);
   const auto scaled = [&](hn::Vec<Tag<T>> v, std::int64_t i, std::int64_t lanes) LIGHTGRAD_LANES {
@@ -105,17 +105,19 @@ HWY_INLINE void BackwardRow(const T* g, const T* x, const T* weight, T mean, T r
   EachVector(d, n, [&](int, std::int64_t i, std::int64_t lanes) LIGHTGRAD_LANES {
     const auto h = hn::Mul(hn::Sub(LoadLanes(d, x + i, lanes), m), r);
     const auto u = scaled(LoadLanes(d, g + i, lanes), i, lanes);
-    StoreLanes(hn::Mul(r, hn::NegMulAdd(h, mean_uh, hn::Sub(u, mean_u))), d, dx + i, lanes);
+    auto v = hn::Mul(r, hn::NegMulAdd(h, mean_uh, hn::Sub(u, mean_u)));
+    if (add) v = hn::Add(LoadLanes(d, dx + i, lanes), v);
+    StoreLanes(v, d, dx + i, lanes);
   });
 }
 
 template <class T>
-void Backward(const T* g, const T* x, const T* weight, T mean, T rstd, T* dx, T* dweight, T* dbias,
-              std::int64_t n) {
+void Backward(const T* g, const T* x, const T* weight, T mean, T rstd, T* dx, bool add, T* dweight,
+              T* dbias, std::int64_t n) {
   if (weight) {
-    BackwardRow<true>(g, x, weight, mean, rstd, dx, dweight, dbias, n);
+    BackwardRow<true>(g, x, weight, mean, rstd, dx, add, dweight, dbias, n);
   } else {
-    BackwardRow<false>(g, x, weight, mean, rstd, dx, dweight, dbias, n);
+    BackwardRow<false>(g, x, weight, mean, rstd, dx, add, dweight, dbias, n);
   }
 }
 
@@ -144,7 +146,7 @@ void layer_norm_forward(const T* x, const T* weight, const T* bias, T* y, T* mea
 
 template <class T>
 void layer_norm_backward(const T* g, const T* x, const T* weight, const T* mean, const T* rstd,
-                         T* dx, T* dweight, T* dbias, std::int64_t rows, std::int64_t n) {
+                         T* dx, bool add, T* dweight, T* dbias, std::int64_t rows, std::int64_t n) {
   const auto row = row_kernels<T>().backward;
   // At most 64 partial sums, whatever the number of rows: they must be small beside g and x.
   const std::int64_t grain = std::max({row_grain(n), std::int64_t{16}, (rows + 63) / 64});
@@ -156,7 +158,7 @@ void layer_norm_backward(const T* g, const T* x, const T* weight, const T* mean,
     T* db = sums ? dw + n : nullptr;
     if (sums) std::fill(dw, dw + 2 * n, T(0));
     for (std::int64_t r = begin; r < end; ++r) {
-      row(g + r * n, x + r * n, weight, mean[r], rstd[r], dx ? dx + r * n : nullptr,
+      row(g + r * n, x + r * n, weight, mean[r], rstd[r], dx ? dx + r * n : nullptr, add,
           dweight ? dw : nullptr, dbias ? db : nullptr, n);
     }
   });
@@ -191,8 +193,8 @@ void layer_norm_forward_reference(const T* x, const T* weight, const T* bias, T*
 
 template <class T>
 void layer_norm_backward_reference(const T* g, const T* x, const T* weight, const T* mean,
-                                   const T* rstd, T* dx, T* dweight, T* dbias, std::int64_t rows,
-                                   std::int64_t n) {
+                                   const T* rstd, T* dx, bool add, T* dweight, T* dbias,
+                                   std::int64_t rows, std::int64_t n) {
   if (dweight) std::fill(dweight, dweight + n, T(0));
   if (dbias) std::fill(dbias, dbias + n, T(0));
   for (std::int64_t r = 0; r < rows; ++r, g += n, x += n) {
@@ -206,20 +208,21 @@ void layer_norm_backward_reference(const T* g, const T* x, const T* weight, cons
       if (dbias) dbias[i] += g[i];
     }
     for (std::int64_t i = 0; dx && i < n; ++i) {
-      dx[r * n + i] = rstd[r] * (u(i) - sum / static_cast<T>(n) - h(i) * dot / static_cast<T>(n));
+      const T v = rstd[r] * (u(i) - sum / static_cast<T>(n) - h(i) * dot / static_cast<T>(n));
+      dx[r * n + i] = add ? dx[r * n + i] + v : v;
     }
   }
 }
 
-#define LIGHTGRAD_INSTANTIATE(T)                                                                  \
-  template void layer_norm_forward(const T*, const T*, const T*, T*, T*, T*, std::int64_t,        \
-                                   std::int64_t, double);                                         \
-  template void layer_norm_backward(const T*, const T*, const T*, const T*, const T*, T*, T*, T*, \
-                                    std::int64_t, std::int64_t);                                  \
-  template void layer_norm_forward_reference(const T*, const T*, const T*, T*, T*, T*,            \
-                                             std::int64_t, std::int64_t, double);                 \
-  template void layer_norm_backward_reference(const T*, const T*, const T*, const T*, const T*,   \
-                                              T*, T*, T*, std::int64_t, std::int64_t);
+#define LIGHTGRAD_INSTANTIATE(T)                                                                \
+  template void layer_norm_forward(const T*, const T*, const T*, T*, T*, T*, std::int64_t,      \
+                                   std::int64_t, double);                                       \
+  template void layer_norm_backward(const T*, const T*, const T*, const T*, const T*, T*, bool, \
+                                    T*, T*, std::int64_t, std::int64_t);                        \
+  template void layer_norm_forward_reference(const T*, const T*, const T*, T*, T*, T*,          \
+                                             std::int64_t, std::int64_t, double);               \
+  template void layer_norm_backward_reference(const T*, const T*, const T*, const T*, const T*, \
+                                              T*, bool, T*, T*, std::int64_t, std::int64_t);
 LIGHTGRAD_INSTANTIATE(float)
 LIGHTGRAD_INSTANTIATE(double)
 #undef LIGHTGRAD_INSTANTIATE

@@ -15,11 +15,12 @@ void layer_norm_forward(const T* x, const T* weight, const T* bias, T* y, T* mea
 // With h = (x - mean) rstd and u = g weight:
 //   dx = rstd (u - mean(u) - h mean(u h)),  dweight = sum over rows of g h,  dbias = sum over rows
 //   of g.
-// dx, dweight, dbias: written, or null where not wanted; dx may be g. Row chunks of a size fixed by
+// dx, dweight, dbias: written (dx added to, with `add`), or null where not wanted; dx may be g. Row
+// chunks of a size fixed by
 // the shape are summed one by one into partial sums, and those in rising order.
 template <class T>
 void layer_norm_backward(const T* g, const T* x, const T* weight, const T* mean, const T* rstd,
-                         T* dx, T* dweight, T* dbias, std::int64_t rows, std::int64_t n);
+                         T* dx, bool add, T* dweight, T* dbias, std::int64_t rows, std::int64_t n);
 
 // The same by plain loops.
 template <class T>
@@ -27,7 +28,7 @@ void layer_norm_forward_reference(const T* x, const T* weight, const T* bias, T*
                                   T* rstd, std::int64_t rows, std::int64_t n, double eps);
 template <class T>
 void layer_norm_backward_reference(const T* g, const T* x, const T* weight, const T* mean,
-                                   const T* rstd, T* dx, T* dweight, T* dbias, std::int64_t rows,
-                                   std::int64_t n);
+                                   const T* rstd, T* dx, bool add, T* dweight, T* dbias,
+                                   std::int64_t rows, std::int64_t n);
 
 }  // namespace lg::kernels

@@ -155,7 +155,11 @@ void LayerNorm::backward(const Tensor& g, const Tensor* in, const Tensor&, Wante
   const std::int64_t n = normalized_shape.numel(), rows = n ? in[0].numel() / n : 0;
   const Tensor c = g.contiguous_data(), x = in[0].contiguous_data(),
                w = in[1].defined() ? in[1].contiguous_data() : in[1];
-  if (wanted & 1) out[0] = Tensor::empty(x.shape(), x.dtype());
+  const bool add = out[0].defined();  // to the gradient that x has from elsewhere
+  if (add && watch::on(watch::profile)) [[unlikely]]
+    watch::add({static_cast<double>(x.numel()),
+                static_cast<double>(x.numel()) * static_cast<double>(size_of(x.dtype()))});
+  if ((wanted & 1) && !add) out[0] = Tensor::empty(x.shape(), x.dtype());
   if (wanted & 2) out[1] = Tensor::empty(normalized_shape, x.dtype());
   if (wanted & 4) out[2] = Tensor::empty(normalized_shape, x.dtype());
   auto target = [&]<class T>(int i, T) {
@@ -163,7 +167,8 @@ void LayerNorm::backward(const Tensor& g, const Tensor* in, const Tensor&, Wante
   };
   with_floats(x, "layer_norm", [&]<class T>(const auto& k, T) {
     k.layer_norm_backward(c.data<T>(), x.data<T>(), data_or_null<T>(w), mean.data<T>(),
-                          rstd.data<T>(), target(0, T{}), target(1, T{}), target(2, T{}), rows, n);
+                          rstd.data<T>(), target(0, T{}), add, target(1, T{}), target(2, T{}), rows,
+                          n);
   });
 }
 

@@ -106,6 +106,7 @@ struct LayerNorm : Heavy<3> {
       required(&LayerNorm::normalized_shape, "normalized_shape"), attr(&LayerNorm::eps, "eps"));
   static constexpr bool widens_half = true;
   static constexpr unsigned optional = 0b110, gradients = 0b111, keeps = 0b0111;
+  static constexpr bool adds_to_first = true;  // x is often a residual stream
   // Mean; difference, square, sum; difference, times rstd; times weight, plus bias.
   static Cost cost(Metas in, const Meta& out) {
     const double affine = (in[1].numel() > 0) + (in[2].numel() > 0);

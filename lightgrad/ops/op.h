@@ -191,6 +191,7 @@ template <class... Ops> struct TypeList {
 // the output.
 struct Probe {
   unsigned mask = 0;
+  bool untouched = false;  // g itself, which no operation has gone over
 
   constexpr Probe() = default;
   template <class T>
@@ -209,8 +210,8 @@ struct Probe {
   friend constexpr Probe operator-(Probe a, Probe b) { return of(a.mask | b.mask); }
   friend constexpr Probe operator*(Probe a, Probe b) { return of(a.mask | b.mask); }
   friend constexpr Probe operator/(Probe a, Probe b) { return of(a.mask | b.mask); }
-  friend constexpr Probe operator-(Probe a) { return a; }
-  friend constexpr Probe operator!(Probe a) { return a; }
+  friend constexpr Probe operator-(Probe a) { return of(a.mask); }
+  friend constexpr Probe operator!(Probe a) { return of(a.mask); }
   friend constexpr Probe operator<(Probe a, Probe b) { return of(a.mask | b.mask); }
   friend constexpr Probe operator<=(Probe a, Probe b) { return of(a.mask | b.mask); }
   friend constexpr Probe operator>(Probe a, Probe b) { return of(a.mask | b.mask); }
@@ -263,18 +264,32 @@ inline constexpr bool differentiable = [] {
     return true;
 }();
 
+// The gradient formula of input I, run on values that know only where they came from.
+template <int I, class Op> Probe probe_vjp() {
+  Probe g, in[3];
+  g.untouched = true;
+  for (int i = 0; i < Op::arity; ++i) in[i] = Probe::of(1u << i);
+  return call_vjp<I>(Op{}, g, in, Probe::of(1u << Op::arity));
+}
 // What the gradient of input I mentions; an operation may say it itself (`keeps`) when its formula
 // is not written for every value type.
 template <int I, class Op> unsigned mentioned() {
   if constexpr (requires { Op::keeps; }) {
     return Op::keeps;
   } else if constexpr (HasVjp<I, Op>) {
-    Probe in[3];
-    for (int i = 0; i < Op::arity; ++i) in[i] = Probe::of(1u << i);
-    return call_vjp<I>(Op{}, Probe(), in, Probe::of(1u << Op::arity)).mask;
+    return probe_vjp<I, Op>().mask;
   } else {
     return 0;
   }
+}
+// Whether the gradient of input I is g itself, which then needs no pass over memory. Only pointwise
+// formulas are asked, in whose vocabulary every function leaves its mark, and only those without
+// attributes, which might have a say.
+template <int I, class Op> bool passes_gradient() {
+  if constexpr (HasVjp<I, Op> && Op::pointwise && attribute_count<Op> == 0)
+    return probe_vjp<I, Op>().untouched;
+  else
+    return false;
 }
 
 }  // namespace lg

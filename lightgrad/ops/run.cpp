@@ -158,6 +158,8 @@ Tensor accumulate(Tensor a, Tensor b) {
   return a + b;
 }
 
+bool may_add_to(const Tensor& g) { return g.defined() && is_unshared(g); }
+
 Tensor own(Tensor g) {
   if (g.requires_grad() && grad_enabled) return g;  // create_graph: the gradient is part of a graph
   return is_unshared(g) ? g : g.copy();

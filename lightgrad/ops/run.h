@@ -110,6 +110,12 @@ inline const auto wanted_values = []<int... I>(std::integer_sequence<int, I...>)
 }
 (std::make_integer_sequence<int, Op::arity>());
 
+// Whether the gradient of each input is g itself.
+template <class Op> inline const auto passes_on = []<int... I>(std::integer_sequence<int, I...>) {
+  return std::array<bool, sizeof...(I)>{passes_gradient<I, Op>()...};
+}
+(std::make_integer_sequence<int, Op::arity>());
+
 template <class Op> struct OpNode final : Node {
   static constexpr int arity = Op::arity;
 
@@ -132,6 +138,12 @@ template <class Op> struct OpNode final : Node {
       if (s.kept()) all.push_back(s.peek());
     if (out.kept()) all.push_back(out.peek());
     return all;
+  }
+  bool adds_to_first() const override {
+    if constexpr (requires { Op::adds_to_first; })
+      return Op::adds_to_first;
+    else
+      return false;
   }
   void release_saved() override {
     for (auto& s : in) s.reset();
@@ -180,7 +192,9 @@ template <class Op> struct OpNode final : Node {
         needed |= wanted_values<Op>[static_cast<std::size_t>(i)];
       }
       Tensor& result = gradients[I];
-      if (Op::pointwise && !autograd::grad_enabled) {
+      if (passes_on<Op>[I] && g.shape() == meta[I].shape && g.dtype() == meta[I].dtype) {
+        result = g;  // shared: whoever writes in place asks is_unshared first
+      } else if (Op::pointwise && !autograd::grad_enabled) {
         if constexpr (Op::pointwise) {
           const auto numbers = detail::numbers_of(op);
           result = detail::pointwise_gradient(detail::traits<Op>(), I, numbers.data(), g, last, x,

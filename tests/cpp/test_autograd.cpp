@@ -92,6 +92,61 @@ TEST(Autograd, VersionCounter) {
   EXPECT_EQ(values(x.grad()), (Line{4, 4, 4}));
 }
 
+// A sum hands its gradient on without a pass over memory; what is shared is never written to.
+TEST(Autograd, SumsShareTheirGradient) {
+  const Tensor x = leaf({1, -2, 3}), y = leaf({4, 5, 6}), g = tensor({2.0, 3.0, 4.0});
+  {
+    const Tensor a = x * 1, b = y * 1;
+    const void* arrived[2] = {};
+    a.register_hook([&](const Tensor& t) { return arrived[0] = t.raw_data(), Tensor(); });
+    b.register_hook([&](const Tensor& t) { return arrived[1] = t.raw_data(), Tensor(); });
+    (a + b).backward(g);
+    EXPECT_EQ(arrived[0], arrived[1]);
+  }
+  x.zero_grad();
+  y.zero_grad();
+  const Tensor a = x * 1, b = y * 1;
+  (relu(a + b) - b).backward(g);
+  EXPECT_EQ(values(x.grad()), (Line{2, 3, 4}));
+  EXPECT_EQ(values(y.grad()), (Line{0, 0, 0}));
+  const Tensor p = leaf({1, 1, 1}), q = leaf({1, 1, 1});
+  (p + q).backward(g);
+  p.grad() += 1;
+  EXPECT_EQ(values(q.grad()), (Line{2, 3, 4}));
+  EXPECT_EQ(values(g), (Line{2, 3, 4}));
+  // Clamp's formula is g itself only while it has no bounds, and a smaller input's is a sum.
+  const Tensor one = leaf({1});
+  (clamp(x, 0.0) + one).backward(g);
+  EXPECT_EQ(values(x.grad()), (Line{4, 3, 8}));
+  EXPECT_EQ(values(one.grad()), (Line{9}));
+}
+
+// layer_norm's gradient is added to what a residual connection brought already, with the bits of an
+// addition, unless somebody else holds that.
+TEST(Autograd, LayerNormAddsToAResidualsGradient) {
+  for (const DType t : {DType::float32, DType::float64}) {
+    const Tensor start = to(uniform({6, 33}, -1, 1, 1), t), g = to(uniform({6, 33}, -1, 1, 2), t),
+                 k = to(uniform({6, 33}, -1, 1, 3), t);
+    const auto input = [&] { return start.detach().set_requires_grad(); };
+    const Tensor alone = input();
+    layer_norm(alone, {33}, Tensor(), Tensor()).backward(g * k);
+    const Tensor x = input();
+    {
+      const Tensor h = x * 1, n = layer_norm(h, {33}, Tensor(), Tensor());
+      (h + n * k).backward(g);
+    }
+    EXPECT_TRUE(same_bits(x.grad(), g + alone.grad()));
+    // The same gradient lies at both summands when layer_norm's comes.
+    const Tensor y = input(), z = input();
+    {
+      const Tensor h = y * 1, w = z * 1, n = layer_norm(h, {33}, Tensor(), Tensor());
+      ((h + w) + n * k).backward(g);
+    }
+    EXPECT_TRUE(same_bits(y.grad(), g + alone.grad()));
+    EXPECT_TRUE(same_bits(z.grad(), g));
+  }
+}
+
 TEST(Autograd, InPlaceOperationsAreRecorded) {
   const Tensor x = leaf({1, 2, 3}), w = leaf({2, 2, 2});
   Tensor y = x * 1;

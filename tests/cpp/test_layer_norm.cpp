@@ -37,9 +37,10 @@ TYPED_TEST(LayerNormKernel, AgreesWithReference) {
           expect_close(mean, mean_d, kTolerance<T>, "mean");
           expect_close(rstd, rstd_d, kTolerance<T>, "rstd");
           kernels::layer_norm_backward(g.data(), x.data(), with_w ? w.data() : nullptr, mean.data(),
-                                       rstd.data(), dx.data(), dw.data(), db.data(), rows, n);
+                                       rstd.data(), dx.data(), false, dw.data(), db.data(), rows,
+                                       n);
           kernels::layer_norm_backward_reference(gd.data(), xd.data(), with_w ? wd.data() : nullptr,
-                                                 mean_d.data(), rstd_d.data(), dxd.data(),
+                                                 mean_d.data(), rstd_d.data(), dxd.data(), false,
                                                  dwd.data(), dbd.data(), rows, n);
           expect_close(dx, dxd, 8 * kTolerance<T>, "dx");
           expect_close(dw, dwd, 8 * kTolerance<T>, "dweight");
@@ -48,17 +49,23 @@ TYPED_TEST(LayerNormKernel, AgreesWithReference) {
           std::vector<T> only(k);
           auto in_place = g;
           kernels::layer_norm_backward<T>(g.data(), x.data(), with_w ? w.data() : nullptr,
-                                          mean.data(), rstd.data(), nullptr, only.data(), nullptr,
-                                          rows, n);
+                                          mean.data(), rstd.data(), nullptr, false, only.data(),
+                                          nullptr, rows, n);
           EXPECT_TRUE(only == dw);
           kernels::layer_norm_backward<T>(g.data(), x.data(), with_w ? w.data() : nullptr,
-                                          mean.data(), rstd.data(), nullptr, nullptr, only.data(),
-                                          rows, n);
+                                          mean.data(), rstd.data(), nullptr, false, nullptr,
+                                          only.data(), rows, n);
           EXPECT_TRUE(only == db);
           kernels::layer_norm_backward<T>(in_place.data(), x.data(), with_w ? w.data() : nullptr,
-                                          mean.data(), rstd.data(), in_place.data(), nullptr,
+                                          mean.data(), rstd.data(), in_place.data(), false, nullptr,
                                           nullptr, rows, n);
           EXPECT_TRUE(in_place == dx);
+          // dx added to what is there: the very bits of an addition.
+          auto sum = x;
+          kernels::layer_norm_backward<T>(g.data(), x.data(), with_w ? w.data() : nullptr,
+                                          mean.data(), rstd.data(), sum.data(), true, nullptr,
+                                          nullptr, rows, n);
+          for (std::size_t i = 0; i < sum.size(); ++i) ASSERT_EQ(sum[i], x[i] + dx[i]);
         }
       }
     }
@@ -113,7 +120,7 @@ TYPED_TEST(LayerNormKernel, SameBitsAtAnyThreadCount) {
                                    rows, n, 1e-5);
     T* dw = out.data() + rows * n;
     kernels::layer_norm_backward<T>(g.data(), x.data(), w.data(), mean.data(), rstd.data(),
-                                    out.data(), dw, dw + n, rows, n);
+                                    out.data(), false, dw, dw + n, rows, n);
     return out;
   });
 }
