@@ -145,8 +145,8 @@ Run resnet20(const Case& c) {
 }
 
 Run mlp(const Case& c) {
-  auto model = nn::make<nn::Sequential>(nn::make<nn::Linear>(784, 512), nn::make<nn::ReLU>(),
-                                        nn::make<nn::Linear>(512, 512), nn::make<nn::ReLU>(),
+  auto model = nn::make<nn::Sequential>(nn::make<nn::Linear>(784, 512, true, "relu"),
+                                        nn::make<nn::Linear>(512, 512, true, "relu"),
                                         nn::make<nn::Linear>(512, 10));
   const Tensor x = lg::randn({c["batch"], 784}), y = lg::randint(0, 10, {c["batch"]});
   return step_of(momentum(model->parameters()), [=] { return lg::cross_entropy(model(x), y); });

@@ -90,7 +90,8 @@ def resnet20(c):
 
 
 def mlp(c):
-    model = nn.Sequential(nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 10))
+    hidden = nn.Linear(784, 512, activation="relu"), nn.Linear(512, 512, activation="relu")
+    model = nn.Sequential(*hidden, nn.Linear(512, 10))
     x, y = lg.randn(c["batch"], 784), lg.randint(0, 10, (c["batch"],))
     return momentum(model), lambda: F.cross_entropy(model(x), y)
 

@@ -26,7 +26,6 @@
 #include "hwy/highway.h"
 
 #include "lightgrad/kernels/gemm-inl.h"
-#include "lightgrad/kernels/math-inl.h"
 
 #ifndef LIGHTGRAD_KERNELS_GEMM_CPP_
 #define LIGHTGRAD_KERNELS_GEMM_CPP_
@@ -97,69 +96,29 @@ HWY_BEFORE_NAMESPACE();
 namespace lg::kernels::HWY_NAMESPACE {
 namespace {
 
-template <Activation kind, class D, class V> HWY_INLINE V Activate(D d, V x) {
-  using T = hn::TFromD<D>;
-  if constexpr (kind == Activation::relu) {
-    return hn::IfThenZeroElse(hn::Le(x, hn::Zero(d)), x);  // NaN stays
-  } else if constexpr (kind == Activation::gelu) {
-    return hn::Mul(x, lg::HWY_NAMESPACE::NormalCdf(d, x));
-  } else if constexpr (kind == Activation::gelu_tanh) {
-    // x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))
-    const V half = hn::Mul(x, hn::Set(d, T(0.5)));
-    const V cubic = hn::MulAdd(hn::Mul(hn::Set(d, T(0.044715)), hn::Mul(x, x)), x, x);
-    const V t = lg::HWY_NAMESPACE::Tanh(d, hn::Mul(hn::Set(d, T(0.79788456080286535588)), cubic));
-    return hn::MulAdd(half, t, half);
-  } else {
-    return x;
-  }
-}
-
-template <Activation kind, class T>
-void FinishRow(int64_t n, T* c, T* preactivation, const T* bias, int64_t bias_step) {
+template <class T> void AddBias(int64_t n, T* c, const T* bias, int64_t bias_step) {
   const hn::ScalableTag<T> d;
   constexpr int64_t N = kLanes<T>;
-  const auto apply = [&](T* at, const T* add, T* save) HWY_ATTR {
-    auto x = hn::LoadU(d, at);
-    if (add) x = hn::Add(x, bias_step ? hn::LoadU(d, add) : hn::Set(d, *add));
-    if (save) hn::StoreU(x, d, save);
-    hn::StoreU(Activate<kind>(d, x), d, at);
-  };
   int64_t j = 0;
   for (; j + N <= n; j += N) {
-    apply(c + j, bias ? bias + j * bias_step : nullptr,
-          preactivation ? preactivation + j : nullptr);
+    const auto add = bias_step ? hn::LoadU(d, bias + j) : hn::Set(d, *bias);
+    hn::StoreU(hn::Add(hn::LoadU(d, c + j), add), d, c + j);
   }
-  if (j < n) {
-    T x[N] = {}, add[N] = {}, save[N];
-    for (int64_t i = 0; i < n - j; ++i) {
-      x[i] = c[j + i];
-      if (bias) add[i] = bias[(j + i) * bias_step];
-    }
-    apply(x, bias ? add : nullptr, save);
-    for (int64_t i = 0; i < n - j; ++i) {
-      c[j + i] = x[i];
-      if (preactivation) preactivation[j + i] = save[i];
-    }
-  }
+  for (; j < n; ++j) c[j] += bias[j * bias_step];
 }
 
 // Bias and activation on a finished part of C, while it is in cache.
 template <class T>
 void Finish(const Gemm<T>& g, int64_t i, int64_t rows, int64_t j, int64_t columns,
             int64_t bias_step = 1) {
-  if (!g.bias && !g.preactivation && g.activation == Activation::none) return;
-  for (int64_t r = i; r < i + rows; ++r) {
-    T* c = g.c + r * g.c_row + j;
-    T* save = g.preactivation ? g.preactivation + r * g.c_row + j : nullptr;
-    const T* bias = g.bias ? g.bias + j * bias_step : nullptr;
-    switch (g.activation) {
-      case Activation::none: FinishRow<Activation::none>(columns, c, save, bias, bias_step); break;
-      case Activation::relu: FinishRow<Activation::relu>(columns, c, save, bias, bias_step); break;
-      case Activation::gelu: FinishRow<Activation::gelu>(columns, c, save, bias, bias_step); break;
-      case Activation::gelu_tanh:
-        FinishRow<Activation::gelu_tanh>(columns, c, save, bias, bias_step);
-        break;
-    }
+  const int64_t at = i * g.c_row + j;
+  if (g.bias) {
+    for (int64_t r = 0; r < rows; ++r)
+      AddBias(columns, g.c + at + r * g.c_row, g.bias + j * bias_step, bias_step);
+  }
+  if (g.activation) {
+    T* const to = g.activated ? g.activated : g.c;
+    g.activation({to + at, {g.c + at}, 0, rows, columns, g.c_row, {g.c_row}, nullptr});
   }
 }
 
@@ -512,7 +471,7 @@ void gemm_batched(const Gemm<T>& one, int64_t batch, const int64_t* a_offset,
     g.a += a_offset[i];
     g.b += b_offset[i];
     g.c += c_offset[i];
-    if (g.preactivation) g.preactivation += c_offset[i];
+    if (g.activated) g.activated += c_offset[i];
     run(g, threads);
   };
   // Whole products are the cheapest pieces, unless they are too few and too large to share out.
@@ -540,18 +499,12 @@ template <class T> void gemm_reference(const Gemm<T>& g) {
       Wide sum = g.accumulate ? g.c[i * g.c_row + j] : 0;
       for (int64_t p = 0; p < g.k; ++p)
         sum += Wide(g.a[i * g.a_row + p * g.a_col]) * g.b[p * g.b_row + j * g.b_col];
-      double x = static_cast<double>(g.bias ? sum + g.bias[j] : sum);
-      if (g.preactivation) g.preactivation[i * g.c_row + j] = static_cast<T>(x);
-      switch (g.activation) {
-        case Activation::none: break;
-        case Activation::relu: x = x <= 0 ? 0 : x; break;
-        case Activation::gelu: x = x * 0.5 * std::erfc(-x * 0.70710678118654752440); break;
-        case Activation::gelu_tanh:
-          x = x * 0.5 * (1 + std::tanh(0.79788456080286535588 * (x + 0.044715 * x * x * x)));
-          break;
-      }
-      g.c[i * g.c_row + j] = static_cast<T>(x);
+      g.c[i * g.c_row + j] = static_cast<T>(g.bias ? sum + g.bias[j] : sum);
     }
+  }
+  if (g.activation && g.m > 0 && g.n > 0) {
+    T* const to = g.activated ? g.activated : g.c;
+    g.activation({to, {g.c}, 0, g.m, g.n, g.c_row, {g.c_row}, nullptr});
   }
 }
 

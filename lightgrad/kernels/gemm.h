@@ -6,11 +6,11 @@
 
 #include <cstdint>
 
+#include "lightgrad/kernels/pointwise.h"
+
 namespace lg::kernels {
 
-enum class Activation : std::uint8_t { none, relu, gelu, gelu_tanh };
-
-// C[m, n] = activation(A[m, k] B[k, n] (+ C) (+ bias)). C overlaps neither A nor B.
+// C[m, n] = A[m, k] B[k, n] (+ C) (+ bias), and f(C). C overlaps neither A nor B.
 template <class T> struct Gemm {
   std::int64_t m, n, k;
   const T* a;
@@ -22,8 +22,10 @@ template <class T> struct Gemm {
   std::int64_t c_row;  // columns of C are contiguous
   bool accumulate = false;
   const T* bias = nullptr;  // [n], added to every row
-  Activation activation = Activation::none;
-  T* preactivation = nullptr;  // if given: what the activation was applied to, with stride c_row
+  // f, if any: the row kernel of a pointwise operation without attributes, called on parts of C as
+  // they are finished. There is no formula of an activation here.
+  Row activation = nullptr;
+  T* activated = nullptr;  // f(C), with stride c_row; null: written over C
   T* row_sums =
       nullptr;  // [m]; if given: (+)= the sums of A's rows, as a column of ones in B would
 };
@@ -32,7 +34,7 @@ template <class T> struct Gemm {
 // the gradient of a layer's weight, and row_sums that of its bias.
 template <class T> void gemm(const Gemm<T>& g);
 
-// gemm for i in [0, batch), with a, b, c (and preactivation, as c) moved on by the i-th offset in
+// gemm for i in [0, batch), with a, b, c (and activated, as c) moved on by the i-th offset in
 // elements. The C of different i do not overlap; operands may be shared (equal offsets).
 template <class T>
 void gemm_batched(const Gemm<T>& one, std::int64_t batch, const std::int64_t* a_offset,

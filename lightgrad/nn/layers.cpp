@@ -17,11 +17,14 @@ std::int64_t checked_size(std::int64_t n, std::string_view layer, std::string_vi
 }
 }  // namespace
 
-Linear::Linear(std::int64_t in, std::int64_t out, bool with_bias, OptionalDType dtype)
+Linear::Linear(std::int64_t in, std::int64_t out, bool with_bias, std::string_view f,
+               OptionalDType dtype)
     : in_features(checked_size(in, "Linear", "in_features")),
       out_features(checked_size(out, "Linear", "out_features")),
       weight(this, "weight", empty({out, in}, dtype)),
-      bias(this, "bias", with_bias ? empty({out}, dtype) : Tensor()) {
+      bias(this, "bias", with_bias ? empty({out}, dtype) : Tensor()),
+      activation(f) {
+  if (!activation.empty()) ops::check_activation("Linear", activation);
   reset_parameters();
 }
 
@@ -32,11 +35,15 @@ void Linear::reset_parameters() {
   init::uniform_(bias, -bound, bound);
 }
 
-Tensor Linear::forward(const Tensor& x) const { return lg::linear(x, weight, bias); }
+Tensor Linear::forward(const Tensor& x) const {
+  if (activation.empty()) return lg::linear(x, weight, bias);
+  return lg::linear_activation(x, weight, bias, activation);
+}
 
 std::string Linear::extra_repr() const {
   return text("in_features=", in_features, ", out_features=", out_features,
-              ", bias=", bias ? "True" : "False");
+              ", bias=", bias ? "True" : "False",
+              activation.empty() ? "" : ", activation='" + activation + "'");
 }
 
 LayerNorm::LayerNorm(const Shape& shape, double eps_, bool elementwise_affine, bool with_bias,

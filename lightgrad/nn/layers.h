@@ -7,13 +7,18 @@
 
 namespace lg::nn {
 
-// y = x weight^T + bias; x [..., in_features] -> y [..., out_features].
+// y = x weight^T + bias; x [..., in_features] -> y [..., out_features]. With an activation ("relu",
+// "gelu", "gelu_tanh", "silu", "sigmoid", "tanh") that of it, in the same pass over memory.
 struct Linear : Module {
   std::int64_t in_features, out_features;
-  Param weight, bias;  // [out_features, in_features], [out_features]
+  Param weight, bias;      // [out_features, in_features], [out_features]
+  std::string activation;  // empty: none
 
   Linear(std::int64_t in_features, std::int64_t out_features, bool with_bias = true,
-         OptionalDType dtype = {});
+         OptionalDType dtype = {})
+      : Linear(in_features, out_features, with_bias, "", dtype) {}
+  Linear(std::int64_t in_features, std::int64_t out_features, bool with_bias,
+         std::string_view activation, OptionalDType dtype = {});
   void reset_parameters();
   Tensor forward(const Tensor& x) const;
   std::string extra_repr() const override;

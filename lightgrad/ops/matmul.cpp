@@ -5,6 +5,7 @@
 #include "lightgrad/ops/creation.h"
 #include "lightgrad/ops/float_kernels.h"
 #include "lightgrad/ops/ops.h"
+#include "lightgrad/ops/run.h"
 
 namespace lg {
 
@@ -162,38 +163,64 @@ Tensor Matmul::forward(const Tensor& x, const Tensor& y) const {
   return bmm(x, y);
 }
 
-Tensor Linear::forward(const Tensor& x, const Tensor& weight, const Tensor& bias) const {
+namespace {
+
+// The functions that linear_activation knows, by what the pointwise operations are.
+struct Activation {
+  std::string_view name;
+  Tensor (*function)(const Tensor& x);
+  detail::PointwiseTraits traits;
+  unsigned mentions;  // by the gradient; bit 0: x, bit 1: the output
+};
+template <class Op> Activation activation(std::string_view name) {
+  return {name, [](const Tensor& x) { return run(Op{}, x); }, detail::traits<Op>(),
+          mentioned<0, Op>()};
+}
+
+const Activation& find_activation(std::string_view operation, std::string_view name) {
+  static const Activation activations[] = {
+      activation<Relu>("relu"), activation<GeluErf>("gelu"),    activation<GeluTanh>("gelu_tanh"),
+      activation<Silu>("silu"), activation<Sigmoid>("sigmoid"), activation<Tanh>("tanh")};
+  for (const Activation& f : activations)
+    if (f.name == name) return f;
+  fail(ErrorKind::value, operation, "activation is \"", name,
+       "\", expected \"relu\", \"gelu\", \"gelu_tanh\", \"silu\", \"sigmoid\" or \"tanh\"");
+}
+
+// x weight^T + bias, and with f that of it. before: where to leave what f was applied to, or none.
+Tensor linear_forward(std::string_view name, const Tensor& x, const Tensor& weight,
+                      const Tensor& bias, const Activation* f = nullptr, Tensor* before = nullptr) {
   if (weight.rank() != 1 && weight.rank() != 2) {
-    fail(ErrorKind::value, "linear", "weight has shape ", weight.shape(),
+    fail(ErrorKind::value, name, "weight has shape ", weight.shape(),
          ", expected [out_features, in_features]");
   }
   if (x.rank() == 0 || x.size(-1) != weight.size(-1)) {
-    fail(ErrorKind::value, "linear", "x has ", x.rank() ? x.size(-1) : 0,
-         " features, weight expects ", weight.size(-1), " (x ", x.shape(), ", weight ",
-         weight.shape(), ")");
+    fail(ErrorKind::value, name, "x has ", x.rank() ? x.size(-1) : 0, " features, weight expects ",
+         weight.size(-1), " (x ", x.shape(), ", weight ", weight.shape(), ")");
   }
-  if (is_integral(x.dtype()) && is_integral(weight.dtype())) {
+  if (!f && is_integral(x.dtype()) && is_integral(weight.dtype())) {
     const Tensor y = matmul(x, weight.rank() == 2 ? transpose(weight, 0, 1) : weight);
     return bias.defined() ? add(y, bias) : y;
   }
-  check_same_dtype(x, weight, "linear", "weight");
+  check_same_dtype(x, weight, name, "weight");
   const std::int64_t out_features = weight.rank() == 2 ? weight.size(0) : 1;
   if (bias.defined()) {
-    check_same_dtype(x, bias, "linear", "bias");
+    check_same_dtype(x, bias, name, "bias");
     const bool fits = bias.rank() == 0 ||
                       (bias.rank() == 1 && (bias.numel() == out_features || bias.numel() == 1));
     if (!fits)
-      fail(ErrorKind::value, "linear", "bias has shape ", bias.shape(), ", expected [",
-           out_features, "]");
+      fail(ErrorKind::value, name, "bias has shape ", bias.shape(), ", expected [", out_features,
+           "]");
   }
   Shape shape = leading(x.shape(), 1);
   if (weight.rank() == 2) shape.push_back(out_features);
   Tensor y = Tensor::empty(shape, x.dtype());
-  if (y.numel() == 0) return y;
+  if (before) *before = Tensor::empty(shape, x.dtype());
   // Rows in place where the leading dimensions run into one another.
   const bool rows = x.rank() == 2 || x.is_contiguous();
   const Tensor flat = rows ? x : x.copy();
-  with_floats(x, "linear", [&]<class T>(const auto& table, T) {
+  with_floats(x, name, [&]<class T>(const auto& table, T) {
+    if (y.numel() == 0) return;
     kernels::Gemm<T> g{};
     g.m = leading(x.shape(), 1).numel();
     g.n = out_features;
@@ -204,15 +231,58 @@ Tensor Linear::forward(const Tensor& x, const Tensor& weight, const Tensor& bias
     g.b = weight.data<T>();
     g.b_row = weight.strides().back();
     g.b_col = weight.rank() == 2 ? weight.strides()[0] : 1;
-    g.c = y.data<T>();
+    g.c = before ? before->data<T>() : y.data<T>();
     g.c_row = g.n;
     const Tensor b = bias.defined() && (bias.numel() != g.n || !bias.is_contiguous())
                          ? Expand{{}, {g.n}}.forward(bias).copy()
                          : bias;
     if (b.defined()) g.bias = b.data<T>();
+    if (f) {
+      constexpr std::size_t type = std::same_as<T, float> ? 0 : 1;
+      g.activation = backend(x.device()).pointwise_rows(f->traits.index).forward[type];
+      g.activated = y.data<T>();
+    }
     table.gemm(g);
   });
   return y;
+}
+
+}  // namespace
+
+Tensor Linear::forward(const Tensor& x, const Tensor& weight, const Tensor& bias) const {
+  return linear_forward("linear", x, weight, bias);
+}
+
+void check_activation(std::string_view operation, std::string_view activation) {
+  find_activation(operation, activation);
+}
+
+bool LinearActivation::keeps_output() const {
+  return find_activation(info.name, activation).mentions & 2;
+}
+
+Tensor LinearActivation::forward(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  const Activation& f = find_activation(info.name, activation);
+  if (is_integral(x.dtype()))
+    fail(ErrorKind::type, info.name, "x is ", x.describe(), ", expected a floating-point dtype");
+  const Tensor* const in[] = {&x, &weight, &bias};
+  const bool keep = f.mentions & 1 && autograd::grad_enabled && detail::any_requires_grad(in);
+  Tensor y = linear_forward(info.name, x, weight, bias, &f, keep ? &preactivation : nullptr);
+  if (keep) preactivation.impl()->storage->serve(MemoryUse::activation);
+  return y;
+}
+
+void LinearActivation::backward(const Tensor& g, const Tensor* in, const Tensor& y, unsigned wanted,
+                                std::span<Tensor> out) const {
+  const Activation& f = find_activation(info.name, activation);
+  const Tensor before = detail::pointwise_gradient(f.traits, 0, nullptr, g, true, &preactivation, y,
+                                                   {g.shape(), g.dtype()});
+  Linear{}.backward(before, in, y, wanted, out);
+}
+
+Tensor LinearActivation::composite(const Tensor& x, const Tensor& weight,
+                                   const Tensor& bias) const {
+  return find_activation(info.name, activation).function(lg::linear(x, weight, bias));
 }
 
 namespace {

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <span>
+#include <string>
+#include <string_view>
 
 #include "lightgrad/ops/op.h"
 #include "lightgrad/tensor/tensor.h"
@@ -64,6 +66,36 @@ struct Linear : Heavy<3> {
   }
   template <class T> static T vjp_z(T g, T, T, T bias, T) { return sum_to(g, bias.shape()); }
 };
+
+// linear and a pointwise function of it, applied while the product is in cache. What the gradient
+// of the function mentions is kept, and only where a gradient is wanted: of relu the output, of
+// gelu what it was applied to.
+struct LinearActivation : Heavy<3> {
+  std::string activation = "relu";
+  Tensor preactivation;  // kept for backward
+  static constexpr OpInfo info{.name = "linear_activation",
+                               .math =
+                                   "f(x weight^T + bias); f: relu, gelu, gelu_tanh, silu, "
+                                   "sigmoid or tanh",
+                               .args = {"x", "weight", "bias"}};
+  static constexpr auto attrs = std::tuple(attr(&LinearActivation::activation, "activation"));
+  static constexpr unsigned optional = 0b100, gradients = 0b111, keeps = 0b0111;
+  static constexpr bool widens_half = true;
+  bool keeps_output() const;
+  Cost cost(Metas in, const Meta& out) const {
+    const Cost product = Linear::cost(in, out);
+    return {product.flops + out.numel(),
+            product.bytes + (preactivation.defined() ? out.bytes() : 0)};
+  }
+  static Cost backward_cost(Metas, const Meta&, double) { return {}; }  // its parts count theirs
+  Tensor forward(const Tensor& x, const Tensor& weight, const Tensor& bias);
+  void backward(const Tensor& g, const Tensor* in, const Tensor& y, unsigned wanted,
+                std::span<Tensor> out) const;
+  Tensor composite(const Tensor& x, const Tensor& weight, const Tensor& bias) const;
+};
+
+// ValueError, of `operation`, unless linear_activation knows the function.
+void check_activation(std::string_view operation, std::string_view activation);
 
 }  // namespace lg::ops
 

@@ -267,6 +267,8 @@ template <class Op> Ref<OpNode<Op>> make_node(Op op, const Tensor* const* in) {
     if (keep >> i & 1 && in[i]->defined()) node->in[i] = SavedTensor(*in[i]);
   }
   node->keeps_output = keep >> n & 1;
+  if constexpr (requires { node->op.keeps_output(); })  // its attributes decide
+    node->keeps_output = keep && node->op.keeps_output();
   detail::note_path(*node);
   return node;
 }

@@ -134,6 +134,7 @@
 #define LG_STRUCTURAL_3(ROW)                \
   ROW(MaskedFill, masked_fill)              \
   ROW(Linear, linear)                       \
+  ROW(LinearActivation, linear_activation)  \
   ROW(CrossEntropyRows, cross_entropy_rows) \
   ROW(CrossEntropy, cross_entropy)          \
   ROW(NllLoss, nll_loss)                    \

@@ -21,18 +21,23 @@ nb::class_<T, Module> layer_class(nb::module_& m, const char* name, const char* 
 }
 
 void bind_parameter_layers(nb::module_& m) {
-  auto linear = layer_class<nn::Linear>(
-      m, "Linear", "y = x weight^T + bias; weight [out_features, in_features].");
-  constructor(
-      linear,
+  auto linear =
+      layer_class<nn::Linear>(m, "Linear",
+                              "y = x weight^T + bias; weight [out_features, in_features]. With an "
+                              "activation ('relu', 'gelu', 'gelu_tanh', 'silu', 'sigmoid' or "
+                              "'tanh') that of it, in the same pass over memory.");
+  linear.def(
+      "__init__",
       [](nb::pointer_and_handle<nn::Linear> self, std::int64_t in, std::int64_t out, bool bias,
-         const Device& device, OptDType dtype) {
+         const Device& device, OptDType dtype, const std::optional<std::string>& activation) {
         check_device(device);
-        build<nn::Linear>(self.h, in, out, bias, dtype);
+        build<nn::Linear>(self.h, in, out, bias, activation.value_or(""), dtype);
       },
-      "in_features"_a, "out_features"_a, "bias"_a = true);
+      "in_features"_a, "out_features"_a, "bias"_a = true, "device"_a.none() = nb::none(),
+      "dtype"_a.none() = nb::none(), nb::kw_only(), "activation"_a.none() = nb::none());
   linear.def_ro("in_features", &nn::Linear::in_features)
-      .def_ro("out_features", &nn::Linear::out_features);
+      .def_ro("out_features", &nn::Linear::out_features)
+      .def_ro("activation", &nn::Linear::activation);
   linear.def("reset_parameters", &nn::Linear::reset_parameters);
   bind_forward<nn::Linear>(linear, nn::signature_t<nn::Linear>(), "x"_a);
 

@@ -1,5 +1,5 @@
-// op_samples_neural.cpp: samples of softmax, normalisation, losses, embedding, dropout and
-// attention.
+// op_samples_neural.cpp: samples of linear_activation, softmax, normalisation, losses, embedding,
+// dropout and attention.
 #include "tests/cpp/op_samples.h"
 
 namespace lg::testing {
@@ -9,6 +9,29 @@ void add_neural_samples(Samples& s) {
   const Tensor m = u({3, 5}, 110), c = u({2, 3, 4}, 111), big = u({300, 257}, 112);
   s["gelu"] = {{{m}, LG_F(gelu(a[0])), LG_F(a[0] * 0.5 * (erf(a[0] / std::sqrt(2.0)) + 1))},
                {{m}, LG_F(gelu(a[0], "tanh"))}};
+  const auto fused = [](Tensors in, const char* f) {
+    const auto bias = [](const Tensors& a) { return a.size() > 2 ? a[2] : Tensor(); };
+    return Sample{
+        std::move(in),
+        [=](const Tensors& a) { return Tensors{linear_activation(a[0], a[1], bias(a), f)}; },
+        {},
+        [=](const Tensors& a) {
+          return Tensors{make_op<ops::LinearActivation>(f).composite(a[0], a[1], bias(a))};
+        }};
+  };
+  for (const char* f : {"relu", "gelu", "gelu_tanh", "silu", "sigmoid", "tanh"})
+    s["linear_activation"].push_back(fused({u({2, 3, 4}, 160), u({5, 4}, 161), u({5}, 162)}, f));
+  for (const char* f : {"relu", "gelu"}) {
+    auto& all = s["linear_activation"];
+    all.push_back(fused({u({4}, 163), u({7, 4}, 164)}, f));
+    all.push_back(fused({u({3, 4}, 165), u({4}, 166), u({1}, 167)}, f));  // a number for each row
+    all.push_back(fused({u({2, 1, 2, 3}, 168), u({5, 3}, 169), u({}, 170)}, f));
+    all.push_back(fused({u({0, 4}, 171), u({2, 4}, 172), u({2}, 173)}, f));
+    all.push_back(fused({u({3, 0}, 174), u({2, 0}, 175), u({2}, 176)}, f));
+    all.push_back(fused({u({200, 90}, 177), u({257, 90}, 178), u({257}, 179)}, f));
+    all.back().large = true;
+    all.back().tolerance = 1e-4;
+  }
   const Function by_rows = [](const Tensors& a) {
     return Tensors{by_lines(a[0], -1, softmax_line)};
   };

@@ -216,6 +216,19 @@ TEST(Errors, ShapesOfProductsAndLayers) {
                {"linear: x has 3 features, weight expects 4 (x [2, 3], weight [5, 4])"}, [] {
                  linear(zeros({2, 3}), zeros({5, 4}));
                });
+  expect_error(ErrorKind::value,
+               {"linear_activation: x has 3 features, weight expects 4 (x [2, 3], weight [5, 4])"},
+               [] {
+                 linear_activation(zeros({2, 3}), zeros({5, 4}), {});
+               });
+  expect_error(ErrorKind::value,
+               {"linear_activation: activation is \"mish\", expected \"relu\", \"gelu\""}, [] {
+                 linear_activation(zeros({2, 3}), zeros({5, 3}), {}, "mish");
+               });
+  expect_error(ErrorKind::type, {"linear_activation: x is int64 [2, 3], expected a floating-point"},
+               [] {
+                 linear_activation(zeros({2, 3}, DType::int64), zeros({5, 3}, DType::int64), {});
+               });
   expect_error(ErrorKind::value, {"linear: bias has shape [4], expected [5]"}, [] {
     linear(zeros({2, 3}), zeros({5, 3}), zeros({4}));
   });

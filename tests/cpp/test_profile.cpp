@@ -90,6 +90,15 @@ TEST(Profile, CostOfProducts) {
               4 * (24 + 20 + 30));
   const Event back = find(recorded([&] { y.backward(floats({6, 5})); }), "linear", Phase::backward);
   EXPECT_EQ(back.flops, 2 * (2 * 6 * 5 * 4) + 30);  // two products and the bias's sum
+  const char* const fused = "linear_activation";
+  // gelu's gradient needs what it was applied to, which is a second output; relu's the first.
+  for (const auto& [f, kept] : {std::pair("gelu", 30), {"relu", 0}}) {
+    expect_cost(find(recorded([&] { y = linear_activation(x, weight, bias, f); }), fused),
+                2 * 6 * 5 * 4 + 2 * 30, 4 * (24 + 20 + 5 + 30 + kept));
+    const Event pass = find(recorded([&] { y.backward(floats({6, 5})); }), fused, Phase::backward);
+    EXPECT_EQ(pass.flops, back.flops + 30);
+    EXPECT_EQ(pass.bytes, back.bytes + 4 * 3 * 30);
+  }
 }
 
 TEST(Profile, CostOfAttention) {

@@ -399,8 +399,16 @@ def test_containers():
 # --- beside PyTorch ---
 
 
+def Activated(torch, function):
+    class Activated(torch.nn.Linear):
+        def forward(self, x):
+            return function(super().forward(x))
+
+    return Activated(6, 5)
+
+
 def layers(torch):
-    t = torch.nn
+    t, F = torch.nn, torch.nn.functional
     return {
         "linear": (lambda: nn.Linear(6, 5), lambda: t.Linear(6, 5)),
         "layer_norm": (lambda: nn.LayerNorm(6), lambda: t.LayerNorm(6)),
@@ -408,6 +416,10 @@ def layers(torch):
             lambda: nn.Sequential(nn.Linear(6, 7), nn.GELU("tanh"), nn.Linear(7, 3), nn.SiLU()),
             lambda: t.Sequential(t.Linear(6, 7), t.GELU(approximate="tanh"), t.Linear(7, 3), t.SiLU()),
         ),
+        # PyTorch's twin is one layer with a function behind it: the names of the parameters stay.
+        "linear with relu": (lambda: nn.Linear(6, 5, activation="relu"), lambda: Activated(torch, F.relu)),
+        "linear with gelu": (lambda: nn.Linear(6, 5, activation="gelu"), lambda: Activated(torch, F.gelu)),
+        "linear with silu": (lambda: nn.Linear(6, 5, activation="silu"), lambda: Activated(torch, F.silu)),
         "elu": (lambda: nn.ELU(0.7), lambda: t.ELU(0.7)),
         "leaky_relu": (lambda: nn.LeakyReLU(0.2), lambda: t.LeakyReLU(0.2)),
         "softplus": (lambda: nn.Softplus(2.0), lambda: t.Softplus(2.0)),
@@ -416,7 +428,8 @@ def layers(torch):
     }
 
 
-LAYERS = ["linear", "layer_norm", "mlp", "elu", "leaky_relu", "softplus", "softmax", "flatten"]
+LAYERS = ["linear", *(f"linear with {f}" for f in ("relu", "gelu", "silu"))]
+LAYERS += ["layer_norm", "mlp", "elu", "leaky_relu", "softplus", "softmax", "flatten"]
 
 
 @pytest.mark.parametrize("name", LAYERS)
