@@ -53,12 +53,16 @@ template <class Fold, class T> HWY_INLINE T Block(const T* x, std::int64_t n) {
       d, Join<Fold>(d, Join<Fold>(d, s.v[0], s.v[1]), Join<Fold>(d, s.v[2], s.v[3])));
 }
 
+// Whole blocks have a constant size, which leaves no branch in them: with a loop's end mispredicted
+// in each, rows of 1024 that come from memory took twice as long.
 template <class Fold, class T, class P = typename Fold::template Partial<T>>
-P Run(const T* x, std::int64_t n) {
-  P all = static_cast<P>(Block<Fold>(x, std::min(n, kBlock)));
-  for (std::int64_t i = kBlock; i < n; i += kBlock) {
-    all = Fold::join(all, static_cast<P>(Block<Fold>(x + i, std::min(n - i, kBlock))));
-  }
+HWY_INLINE P Run(const T* x, std::int64_t n) {
+  if (n < kBlock) return static_cast<P>(Block<Fold>(x, n));
+  P all = static_cast<P>(Block<Fold>(x, kBlock));
+  std::int64_t i = kBlock;
+  for (; i + kBlock <= n; i += kBlock)
+    all = Fold::join(all, static_cast<P>(Block<Fold>(x + i, kBlock)));
+  if (i < n) all = Fold::join(all, static_cast<P>(Block<Fold>(x + i, n - i)));
   return all;
 }
 
