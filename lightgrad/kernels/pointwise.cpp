@@ -72,26 +72,41 @@ void run_staged(const Plan& plan, const std::int64_t* offset, std::int64_t rows,
   }
 }
 
-// The same into L1 first, and from there past the caches.
+// The same into L1 first, and from there past the caches. A row kernel has few loads in flight at a
+// time, each with its arithmetic: it finds a tile's inputs near, asked for while the tile before
+// was computed.
 constexpr std::int64_t stream_tile = 8192;
 void run_streamed(Row row, RowBlock block, std::int64_t item) {
   alignas(64) char tile[stream_tile];
-  const std::int64_t columns = stream_tile / item, rows = std::exchange(block.rows, 1), n = block.n;
-  char* const out = static_cast<char*>(block.out);
-  block.out = tile;
-  for (std::int64_t r = 0; r < rows; ++r) {
-    RowBlock part = block;
-    for (std::int64_t c = 0; c < n; c += columns) {
-      part.n = std::min(columns, n - c);
-      row(part);
-      stream_copy(out + (r * block.out_row + c) * item, tile, part.n * item);
-      for (int i = 0; i < max_operands - 1; ++i) {
-        if (part.in[i] && !(part.scalars >> i & 1))
-          part.in[i] = static_cast<const char*>(part.in[i]) + part.n * item;
-      }
-    }
+  const std::int64_t columns = std::min(block.n, stream_tile / item);
+  const auto input = [&](int i, std::int64_t r, std::int64_t c) {
+    const std::int64_t shift = r * block.in_row[i] + (block.scalars >> i & 1 ? 0 : c);
+    return static_cast<const char*>(block.in[i]) + shift * item;
+  };
+  const auto ask_for = [&](std::int64_t r, std::int64_t c) {
     for (int i = 0; i < max_operands - 1; ++i) {
-      if (block.in[i]) block.in[i] = static_cast<const char*>(block.in[i]) + block.in_row[i] * item;
+      if (!block.in[i] || block.scalars >> i & 1 || (block.in_row[i] == 0 && r > 0)) continue;
+      const char* const from = input(i, r, c);
+      for (std::int64_t b = 0; b < std::min(columns, block.n - c) * item; b += 64)
+        __builtin_prefetch(from + b);
+    }
+  };
+  RowBlock part = block;
+  part.out = tile;
+  part.rows = 1;
+  for (std::int64_t r = 0; r < block.rows; ++r) {
+    for (std::int64_t c = 0; c < block.n; c += columns) {
+      if (c + columns < block.n)
+        ask_for(r, c + columns);
+      else if (r + 1 < block.rows)
+        ask_for(r + 1, 0);
+      part.n = std::min(columns, block.n - c);
+      for (int i = 0; i < max_operands - 1; ++i) {
+        if (block.in[i]) part.in[i] = input(i, r, c);
+      }
+      row(part);
+      char* const to = static_cast<char*>(block.out) + (r * block.out_row + c) * item;
+      stream_copy(to, tile, part.n * item);
     }
   }
   stream_fence();
