@@ -16,6 +16,7 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "lightgrad/kernels/reduce.cpp"
+#include "hwy/cache_control.h"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 #include "lightgrad/kernels/reduce-inl.h"
@@ -58,10 +59,15 @@ template <class Fold, class T> HWY_INLINE T Block(const T* x, std::int64_t n) {
 template <class Fold, class T, class P = typename Fold::template Partial<T>>
 HWY_INLINE P Run(const T* x, std::int64_t n) {
   if (n < kBlock) return static_cast<P>(Block<Fold>(x, n));
-  P all = static_cast<P>(Block<Fold>(x, kBlock));
+  const auto whole = [&](std::int64_t at) LIGHTGRAD_LANES {
+    // Extremes take three instructions for each load: too few of these are in flight by themselves.
+    for (std::int64_t b = 0; kGuarded<Fold, T> && b < kBlock; b += 64 / sizeof(T))
+      hwy::Prefetch(x + at + kBlock + b);
+    return static_cast<P>(Block<Fold>(x + at, kBlock));
+  };
+  P all = whole(0);
   std::int64_t i = kBlock;
-  for (; i + kBlock <= n; i += kBlock)
-    all = Fold::join(all, static_cast<P>(Block<Fold>(x + i, kBlock)));
+  for (; i + kBlock <= n; i += kBlock) all = Fold::join(all, whole(i));
   if (i < n) all = Fold::join(all, static_cast<P>(Block<Fold>(x + i, n - i)));
   return all;
 }
