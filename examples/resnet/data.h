@@ -26,8 +26,7 @@ inline Images images_of(const Options& o) {
   const Recipe& recipe = recipe_of(o);
   const data::Transform to_float = data::ToFloat(),
                         normalize = data::Normalize(recipe.mean, recipe.std);
-  std::vector<data::Transform> augment{
-      data::RandomCrop(recipe.size, recipe.size / 8)};  // 4 pixels of 32
+  std::vector<data::Transform> augment{data::RandomCrop(recipe.size, recipe.shift)};
   if (recipe.flip) augment.push_back(data::RandomHorizontalFlip());
   augment.push_back(to_float);
   augment.push_back(normalize);

@@ -10,7 +10,7 @@ using lg::Tensor;
 namespace nn = lg::nn;
 
 struct ResNetConfig {
-  std::int64_t channels = 1, width = 32, blocks = 1, classes = 10;
+  std::int64_t channels = 1, width = 16, blocks = 2, classes = 10;
 };
 
 struct Conv : nn::Conv2d {  // batch_norm follows, which makes a bias of no use

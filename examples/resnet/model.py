@@ -26,7 +26,7 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    def __init__(self, channels=1, width=32, blocks=1, classes=10):
+    def __init__(self, channels=1, width=16, blocks=2, classes=10):
         super().__init__()
         self.conv = convolution(channels, width, 3, 1)
         self.bn = nn.BatchNorm2d(width)

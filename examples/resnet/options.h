@@ -21,7 +21,7 @@ struct Options {
 // What training on a data set looks like.
 struct Recipe {
   const char* name;
-  std::int64_t epochs, width, blocks, size;
+  std::int64_t epochs, width, blocks, size, shift;  // of images: pixels, and how far they move
   bool flip;                     // clothes and animals look alike in a mirror, digits do not
   std::vector<float> mean, std;  // of the training images, from 0 to 1
 };
@@ -32,9 +32,9 @@ template <class... Parts> void require(bool holds, const Parts&... otherwise) {
 
 inline const Recipe& recipe_of(const Options& o) {
   static const Recipe recipes[] = {
-      {"mnist", 8, 32, 1, 28, false, {0.1307f}, {0.3081f}},
-      {"fashion-mnist", 8, 32, 1, 28, true, {0.2860f}, {0.3530f}},
-      {"cifar10", 40, 16, 3, 32, true, {0.4914f, 0.4822f, 0.4465f}, {0.2470f, 0.2435f, 0.2616f}},
+      {"mnist", 12, 16, 2, 28, 2, false, {0.1307f}, {0.3081f}},
+      {"fashion-mnist", 12, 16, 2, 28, 2, true, {0.2860f}, {0.3530f}},
+      {"cifar10", 40, 16, 3, 32, 4, true, {0.4914f, 0.4822f, 0.4465f}, {0.2470f, 0.2435f, 0.2616f}},
   };
   for (const Recipe& r : recipes)
     if (o.dataset == r.name) return r;

@@ -30,17 +30,17 @@ from common.progress import Progress
 data = lg.utils.data
 
 
-def recipe(dataset, epochs, width, blocks, size, flip, mean, std):
-    """What training on a data set looks like. Clothes and animals look alike in a mirror, digits do not; mean and std
-    are those of the training images, from 0 to 1.
+def recipe(dataset, epochs, width, blocks, size, shift, flip, mean, std):
+    """What training on a data set looks like. Images of `size` pixels move by up to `shift`; clothes and animals look
+    alike in a mirror, digits do not; mean and std are those of the training images, from 0 to 1.
     """
     return SimpleNamespace(**locals())
 
 
 RECIPES = {
-    "mnist": recipe(datasets.MNIST, 8, 32, 1, 28, False, [0.1307], [0.3081]),
-    "fashion-mnist": recipe(datasets.FashionMNIST, 8, 32, 1, 28, True, [0.2860], [0.3530]),
-    "cifar10": recipe(datasets.CIFAR10, 40, 16, 3, 32, True, [0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]),
+    "mnist": recipe(datasets.MNIST, 12, 16, 2, 28, 2, False, [0.1307], [0.3081]),
+    "fashion-mnist": recipe(datasets.FashionMNIST, 12, 16, 2, 28, 2, True, [0.2860], [0.3530]),
+    "cifar10": recipe(datasets.CIFAR10, 40, 16, 3, 32, 4, True, [0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]),
 }
 
 # Options that a checkpoint remembers, and what they are without one. 0 epochs, width and blocks: what the data set
@@ -136,7 +136,7 @@ def images_of(o):
     r = RECIPES[o.dataset]
     to_floats = [T.ToFloat(), T.Normalize(r.mean, r.std)]
     flip = [T.RandomHorizontalFlip()] if r.flip else []
-    augment = T.Compose([T.RandomCrop(r.size, r.size // 8), *flip, *to_floats])  # 4 pixels of 32
+    augment = T.Compose([T.RandomCrop(r.size, r.shift), *flip, *to_floats])
     plain = T.Compose(to_floats)
 
     def images(found, transform):

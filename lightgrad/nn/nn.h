@@ -12,4 +12,5 @@
 #include "lightgrad/nn/module.h"
 #include "lightgrad/nn/normalization.h"
 #include "lightgrad/nn/pooling.h"
+#include "lightgrad/nn/summary.h"
 #include "lightgrad/nn/utils.h"

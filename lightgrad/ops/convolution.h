@@ -26,6 +26,13 @@ struct Padding {
 
 namespace lg::ops {
 
+// A multiply-add for each weight of a channel at each of its pixels in g, zeros of the padding
+// included: what all three operations below do.
+inline double convolution_flops(const Meta& g, const Meta& weight) {
+  const std::int64_t channels = weight.shape[0];
+  return channels > 0 ? 2 * g.numel() * weight.numel() / static_cast<double>(channels) : 0;
+}
+
 // x [N, C, H, W], weight [O, C / groups, kernel...]; stride and dilation of two numbers, padding of
 // four: [top, left, bottom, right], which may be negative.
 struct Convolution : Heavy<3> {
@@ -41,6 +48,9 @@ struct Convolution : Heavy<3> {
       required(&Convolution::dilation, "dilation"), attr(&Convolution::groups, "groups"));
   static constexpr unsigned optional = 0b100;
   static constexpr bool widens_half = true;
+  static Cost cost(Metas in, const Meta& out) {
+    return {convolution_flops(out, in[1]) + (in[2].numel() > 0 ? out.numel() : 0), moved(in, out)};
+  }
   Tensor forward(const Tensor& x, const Tensor& weight, const Tensor& bias) const;
   template <class T> T vjp_x(T g, T x, T weight, T, T) const {
     return convolution_input_grad(g, weight, x.shape(), stride, padding, dilation, groups);
@@ -66,6 +76,9 @@ struct ConvolutionInputGrad : Heavy<2> {
                                            required(&ConvolutionInputGrad::dilation, "dilation"),
                                            attr(&ConvolutionInputGrad::groups, "groups"));
   static constexpr bool widens_half = true;
+  static Cost cost(Metas in, const Meta& out) {
+    return {convolution_flops(in[0], in[1]), moved(in, out)};
+  }
   Tensor forward(const Tensor& g, const Tensor& weight) const;
   template <class T> T vjp_x(T gx, T, T weight, T) const {
     return convolution(gx, weight, T(), stride, padding, dilation, groups);
@@ -90,6 +103,9 @@ struct ConvolutionWeightGrad : Heavy<2> {
                                            required(&ConvolutionWeightGrad::dilation, "dilation"),
                                            attr(&ConvolutionWeightGrad::groups, "groups"));
   static constexpr bool widens_half = true;
+  static Cost cost(Metas in, const Meta& out) {
+    return {convolution_flops(in[0], out), moved(in, out)};
+  }
   Tensor forward(const Tensor& g, const Tensor& x) const;
   template <class T> T vjp_x(T gw, T, T x, T) const {
     return convolution(x, gw, T(), stride, padding, dilation, groups);

@@ -23,6 +23,16 @@ struct BatchNorm : Heavy<4> {
       std::tuple(attr(&BatchNorm::eps, "eps"), attr(&BatchNorm::relu, "relu"));
   static constexpr bool widens_half = true;
   static constexpr unsigned optional = 0b1110, gradients = 0b1111, keeps = 0b11111;
+  // Mean; difference, square, sum; difference, times rstd; weight, bias, residual, relu.
+  Cost cost(Metas in, const Meta& out) const {
+    const double more = (in[1].numel() > 0) + (in[2].numel() > 0) + (in[3].numel() > 0) + relu;
+    return {((batch_statistics ? 6 : 2) + more) * in[0].numel(), moved(in, out)};
+  }
+  // relu; x^ = (x - mean) rstd; sums of g x^ and g; w rstd (g - mean - x^ mean), or w rstd g.
+  Cost backward_cost(Metas in, const Meta&, double moved) const {
+    const double sums = batch_statistics ? 9 : 1 + 4 * (in[1].numel() > 0) + (in[2].numel() > 0);
+    return {(sums + relu) * in[0].numel(), moved};
+  }
   Tensor forward(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& residual);
   void backward(const Tensor& g, const Tensor* in, const Tensor& y, Wanted, Gradients out) const;
   Tensor composite(const Tensor& x, const Tensor& weight, const Tensor& bias,

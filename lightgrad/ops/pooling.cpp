@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <memory>
+#include <numeric>
 
 #include "lightgrad/ops/creation.h"
 #include "lightgrad/ops/float_kernels.h"
@@ -55,6 +56,13 @@ struct Resample : Heavy<1> {
   std::string_view caller = "resample";
   static constexpr OpInfo info{.name = "resample", .math = "A x B^T, of sparse A and B"};
   static constexpr bool widens_half = true;
+  Cost cost(Metas in, const Meta& out) const {  // a multiply-add for each pair of weights
+    double taps = 2;
+    for (int d = 0; d < out.shape.rank() - 2; ++d) taps *= static_cast<double>(out.shape[d]);
+    for (const AxisTable& t : *tables)
+      taps *= static_cast<double>(std::accumulate(t.count.begin(), t.count.end(), std::int64_t{0}));
+    return {taps, moved(in, out)};
+  }
   Tensor forward(const Tensor& x) const {
     const AxisTable &rows = (*tables)[0], &columns = (*tables)[1];
     const Tensor c = x.contiguous_data();

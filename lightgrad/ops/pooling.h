@@ -35,6 +35,10 @@ struct MaxPool2dIndices : Heavy<1> {
                                            attr(&MaxPool2dIndices::padding, "padding"),
                                            attr(&MaxPool2dIndices::dilation, "dilation"),
                                            attr(&MaxPool2dIndices::ceil_mode, "ceil_mode"));
+  Cost cost(Metas in, const Meta& out) const {  // each element of each window
+    const auto window = static_cast<double>(kernel_size[0] * kernel_size.back());
+    return {window * out.numel(), moved(in, out)};
+  }
   Tensor forward(const Tensor& x) const;
 };
 

@@ -2,10 +2,11 @@
 #include "lightgrad/profile/profile.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstdio>
 #include <functional>
 #include <map>
+
+#include "lightgrad/base/table.h"
 
 namespace lg::profiler {
 
@@ -99,17 +100,6 @@ std::function<bool(const Row&, const Row&)> order(const std::string& by) {
        "\", expected \"time\", \"calls\", \"flops\", \"bytes\", \"memory\" or \"name\"");
 }
 
-std::size_t width_of(std::string_view utf8) {  // in characters
-  return static_cast<std::size_t>(
-      std::count_if(utf8.begin(), utf8.end(), [](char c) { return (c & 0xc0) != 0x80; }));
-}
-
-// A column of the table; the first is aligned to the left.
-void pad(std::string& line, const std::string& cell, std::size_t width, bool left) {
-  const std::string blank(width - std::min(width, width_of(cell)), ' ');
-  line += left ? cell + blank : "  " + blank + cell;
-}
-
 }  // namespace
 
 std::vector<Row> Profile::rows(const TableOptions& options) const {
@@ -136,21 +126,6 @@ Row Profile::total() const {
   return sum;
 }
 
-std::string detail::with_unit(double value, std::string_view unit) {
-  if (value == 0) return "0 " + std::string(unit);
-  constexpr const char* prefixes[] = {"n", "u", "m", "", "k", "M", "G", "T", "P"};
-  int i = 3;
-  double v = value;
-  for (; std::abs(v) >= 999.5 && i < 8; ++i) v /= 1000;
-  // Counts have no parts; times do.
-  for (; std::abs(v) < 0.9995 && i > 0 && unit == "s"; --i) v *= 1000;
-  char out[64];
-  const int digits = std::abs(v) < 9.995 ? 2 : std::abs(v) < 99.95 ? 1 : 0;
-  std::snprintf(out, sizeof out, "%.*f %s%.*s", i == 3 && unit != "s" ? 0 : digits, v, prefixes[i],
-                static_cast<int>(unit.size()), unit.data());
-  return out;
-}
-
 std::string Profile::to_string(const TableOptions& options) const {
   const Row sum = total();
   std::vector<Row> all = rows(options);
@@ -161,7 +136,6 @@ std::string Profile::to_string(const TableOptions& options) const {
     char share[16];
     std::snprintf(share, sizeof share, "%.1f%%",
                   sum.seconds > 0 ? 100 * r.seconds / sum.seconds : 0.0);
-    using detail::with_unit;
     const auto calls = static_cast<double>(std::max<std::int64_t>(r.calls, 1));
     cells.push_back({r.name, std::to_string(r.calls), with_unit(r.seconds, "s"), share,
                      with_unit(r.seconds / calls, "s"), with_unit(r.flops, "F"),
@@ -172,23 +146,8 @@ std::string Profile::to_string(const TableOptions& options) const {
   };
   for (const Row& r : all) put(r);
   put(sum);
-  std::vector<std::size_t> widths(cells[0].size());
-  for (const auto& line : cells)
-    for (std::size_t i = 0; i < line.size(); ++i)
-      widths[i] = std::max(widths[i], width_of(line[i]));
-  std::string out;
-  for (std::size_t n = 0; n < cells.size(); ++n) {
-    std::string line;
-    for (std::size_t i = 0; i < cells[n].size(); ++i) pad(line, cells[n][i], widths[i], i == 0);
-    if (n == 0 || n + 1 == cells.size()) {
-      const std::string rule(width_of(line), '-');
-      out += n == 0 ? line + "\n" + rule + "\n" : rule + "\n" + line + "\n";
-    } else {
-      out += line + "\n";
-    }
-  }
-  return out + text(detail::with_unit(sum.seconds, "s"), " in operations, of ",
-                    detail::with_unit(seconds_, "s"), " recorded\n");
+  return table(cells) + text(with_unit(sum.seconds, "s"), " in operations, of ",
+                             with_unit(seconds_, "s"), " recorded\n");
 }
 
 }  // namespace lg::profiler

@@ -91,8 +91,4 @@ class Profile {
   std::vector<Event> events_;
 };
 
-namespace detail {
-std::string with_unit(double value, std::string_view unit);  // "1.23 GF/s"
-}
-
 }  // namespace lg::profiler

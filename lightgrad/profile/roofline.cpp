@@ -6,6 +6,7 @@
 #include <cstdio>
 
 #include "lightgrad/base/file.h"
+#include "lightgrad/base/table.h"
 #include "lightgrad/profile/profile.h"
 
 namespace lg::profiler {
@@ -65,9 +66,8 @@ class Picture {
     words(left, 26, "Roofline", "font-size=\"17\" font-weight=\"bold\"");
     words(left, 46,
           text(peak_.threads, peak_.threads == 1 ? " thread, " : " threads, ", peak_.simd_target,
-               ": ", detail::with_unit(peak_.flops, "F/s"), " in float32, memory ",
-               detail::with_unit(peak_.memory, "B/s"), ", caches ",
-               detail::with_unit(peak_.cache, "B/s")),
+               ": ", with_unit(peak_.flops, "F/s"), " in float32, memory ",
+               with_unit(peak_.memory, "B/s"), ", caches ", with_unit(peak_.cache, "B/s")),
           "fill=\"#546e7a\"");
     grid();
     roof(peak_.cache, "#90a4ae", "caches", "stroke-dasharray=\"5 4\"");
@@ -100,7 +100,7 @@ class Picture {
     for (double e = y_.low; e <= y_.high; ++e) {
       const double at = py(std::pow(10, e));
       line(left, at, left + width, at, "stroke=\"#eceff1\"");
-      words(left - 7, at + 4, detail::with_unit(std::pow(10, e), "F/s"),
+      words(left - 7, at + 4, with_unit(std::pow(10, e), "F/s"),
             "text-anchor=\"end\" font-size=\"11\" fill=\"#546e7a\"");
     }
     words(left + width / 2, top + height + 40,
@@ -143,8 +143,8 @@ class Picture {
       const double radius = std::max(8.0, 40 * std::sqrt(share));
       const std::string fill = text("fill=\"", colour(r), "\"");
       const std::string what =
-          text(r.name, ": ", detail::with_unit(r.flops_per_second(), "F/s"), ", ",
-               detail::with_unit(r.bytes_per_second(), "B/s"), ", ", r.calls, " calls");
+          text(r.name, ": ", with_unit(r.flops_per_second(), "F/s"), ", ",
+               with_unit(r.bytes_per_second(), "B/s"), ", ", r.calls, " calls");
       out_ +=
           text("<circle cx=\"", number(px(intensity)), "\" cy=\"", number(py(r.flops_per_second())),
                "\" r=\"", number(radius), "\" ", fill, " fill-opacity=\"0.25\" stroke=\"",
@@ -156,8 +156,7 @@ class Picture {
       words(legend + 6, y + 4, index, small + fill);
       words(legend + 20, y + 4, shortened(r.name));
       words(legend + 300, y + 4, number(100 * share) + "%", "text-anchor=\"end\"");
-      words(legend + 378, y + 4, detail::with_unit(r.flops_per_second(), "F/s"),
-            "text-anchor=\"end\"");
+      words(legend + 378, y + 4, with_unit(r.flops_per_second(), "F/s"), "text-anchor=\"end\"");
       words(legend + 440, y + 4, number(100 * r.flops_per_second() / limit) + "%",
             "text-anchor=\"end\"");
     }

@@ -1,4 +1,4 @@
-// profile.cpp: lightgrad._core.profiler: a profile as a context manager.
+// profile.cpp: lightgrad._core.profiler: a profile as a context manager; lightgrad.summary.
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
@@ -69,11 +69,60 @@ void bind_results(nb::module_& m) {
       });
 }
 
+void bind_summary(nb::module_& core, nb::module_& m) {
+  using Layer = Summary::Layer;
+  nb::class_<Layer>(m, "Layer", "A module with all that is below it.")
+      .def_ro("path", &Layer::path, "Dotted; \"\" for the model itself.")
+      .def_ro("type", &Layer::type)
+      .def_ro("depth", &Layer::depth, "0 for the model itself.")
+      .def_ro(
+          "output", &Layer::output,
+          "The shape of what it gave last; None when it was not called, or gave no single tensor.")
+      .def_ro("parameters", &Layer::parameters, "Elements; shared ones count once.")
+      .def_ro("flops", &Layer::flops, "By the operations' own rules, as in a profile.")
+      .def_ro("kept", &Layer::kept,
+              "Bytes allocated after its calls beyond those before: what it gives, and what the "
+              "backward pass will need.")
+      .def("__repr__", [](const Layer& l) {
+        return text("Layer(\"", l.path, "\", ", l.type, ", parameters=", l.parameters,
+                    ", flops=", l.flops, ", kept=", l.kept, ")");
+      });
+  nb::class_<Summary>(m, "Summary", "What lightgrad.summary has seen; print it for a table.")
+      .def_prop_ro(
+          "layers", [](const Summary& s) { return s.layers; },
+          "Parents first; the model itself comes first.")
+      .def_ro("trained", &Summary::trained, "Parameters that want a gradient, in elements.")
+      .def_ro("bytes", &Summary::bytes, "Of the parameters.")
+      .def_ro("peak", &Summary::peak, "Bytes allocated at the most while it ran.")
+      .def_prop_ro("parameters", [](const Summary& s) { return s.layers[0].parameters; })
+      .def_prop_ro("flops", [](const Summary& s) { return s.layers[0].flops; })
+      .def_prop_ro("kept", [](const Summary& s) { return s.layers[0].kept; })
+      .def("table", &Summary::to_string, "depth"_a = 0,
+           "The layers down to `depth` levels below the model (0: all) as text.")
+      .def("__str__", [](const Summary& s) { return s.to_string(); });
+  core.def(
+      "summary",
+      [](nb::handle model, const nb::args& inputs, const nb::kwargs& named) {
+        if (!nb::isinstance<nn::Module>(model)) {
+          fail(ErrorKind::type, "summary", "model is a ", nb::type_name(model.type()).c_str(),
+               ", expected a Module");
+        }
+        nb::object result;  // lives to the end: it is kept, too
+        return detail::summarize(*nb::inst_ptr<nn::Module>(model),
+                                 [&] { result = model(*inputs, **named); });
+      },
+      "model"_a, "inputs"_a, "named"_a,
+      "Runs model(*inputs, **named) once, in its own mode, and tells of each layer its output's "
+      "shape, its parameters, its floating-point operations and the memory that it keeps. Buffers "
+      "and the default generator are afterwards as they were.");
+}
+
 }  // namespace
 
 void bind_profile(nb::module_& core) {
   nb::module_ m = core.def_submodule("profiler", "What ran, how long it took, and at what rate.");
   bind_results(m);
+  bind_summary(core, m);
   const nb::call_guard<nb::gil_scoped_release> let_go;  // they may measure the machine
   m.def("measure_peak", &measure_peak, let_go,
         "Measures what this machine can do with get_num_threads() threads; a second at most.");

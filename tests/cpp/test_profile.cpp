@@ -6,6 +6,7 @@
 #include <set>
 #include <thread>
 
+#include "lightgrad/base/table.h"
 #include "lightgrad/lightgrad.h"
 #include "tests/cpp/tensor_testing.h"
 
@@ -400,7 +401,6 @@ TEST(Profile, Table) {
 }
 
 TEST(Profile, Units) {
-  using profiler::detail::with_unit;
   EXPECT_EQ(with_unit(0, "F"), "0 F");
   EXPECT_EQ(with_unit(999, "B"), "999 B");
   EXPECT_EQ(with_unit(1000, "B"), "1.00 kB");
