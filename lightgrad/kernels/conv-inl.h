@@ -198,21 +198,99 @@ HWY_INLINE void FillRow(const T* HWY_RESTRICT from, int64_t step, int64_t begin,
 #endif
 }
 
+#if !LIGHTGRAD_MASKS_MAY_FAULT && HWY_TARGET != HWY_SCALAR
+inline constexpr int64_t kMasksMost = 512;  // elements of a row whose masks are looked up
+
+// Which elements of a row of `period` are wanted: [begin, end). A row follows a row, so that
+// vectors may cross from one to the next.
+template <class T> struct RowMasks {
+  HWY_ALIGN T wanted[2 * kMasksMost];
+  RowMasks(int64_t begin, int64_t end, int64_t period) {
+    constexpr int64_t N = kConvLanes<T>;
+    for (int64_t i = 0; i < period; ++i) wanted[i] = i >= begin && i < end ? T(1) : T(0);
+    for (int64_t i = period; i < period + 2 * N; ++i) wanted[i] = wanted[i - period];
+  }
+  template <class D> HWY_INLINE hn::Mask<D> operator()(D d, int64_t i) const {
+    return hn::Ne(hn::LoadU(d, wanted + i), hn::Zero(d));
+  }
+};
+
+// Rows [0, count) of `columns` elements, which are those of `from` one after the other: zeros
+// outside [first, last) and where the masks do not want them.
+template <class T>
+HWY_INLINE void FillDense(const T* HWY_RESTRICT from, const RowMasks<T>& mask, int64_t columns,
+                          int64_t count, int64_t first, int64_t last, T* HWY_RESTRICT to) {
+  const hn::ScalableTag<T> d;
+  constexpr int64_t N = hn::MaxLanes(d);
+  const int64_t end = count * columns, low = first * columns, high = last * columns;
+  const int64_t turn = N % columns;
+  for (int64_t p = 0, q = 0; p < end; p += N) {
+    auto wanted = mask(d, q);
+    if (p < low || p + N > high) wanted = hn::And(wanted, LanesBetween(d, low - p, high - p));
+    hn::StoreU(hn::MaskedLoad(wanted, d, from + p), d, to + p);
+    q += turn;
+    q -= q >= columns ? columns : 0;
+  }
+}
+
+// Elements from[2 i] of a row; the masks are those of its pairs.
+template <class T>
+HWY_INLINE void FillEven(const T* HWY_RESTRICT from, const RowMasks<T>& mask, int64_t columns,
+                         T* HWY_RESTRICT to) {
+  const hn::ScalableTag<T> d;
+  constexpr int64_t N = hn::MaxLanes(d);
+  for (int64_t i = 0; i < columns; i += N) {
+    const auto low = hn::MaskedLoad(mask(d, 2 * i), d, from + 2 * i);
+    const auto high = hn::MaskedLoad(mask(d, 2 * i + N), d, from + 2 * i + N);
+    hn::StoreU(hn::ConcatEven(d, high, low), d, to + i);
+  }
+}
+#endif
+
 // Channels [0, channels) of one image, rows `row` to `row + rows` of the grid and the span of the
-// taps: [channel][plane][row][column]. Up to a vector beyond the last plane is written.
+// taps: [channel][plane][row][column]. Up to a vector beyond each plane is written.
 template <class T>
 void FillPlanes(const Sweep& s, int64_t channels, const T* HWY_RESTRICT image, int64_t row,
                 int64_t rows, T* HWY_RESTRICT to) {
   const int64_t H = s.size[0], W = s.size[1], Q = s.grid[1], count = rows + s.span;
-  for (int64_t c = 0; c < channels; ++c, image += H * W) {
-    for (int64_t k = 0; k < s.planes; ++k, to += s.plane_size) {
-      const Plane& plane = s.plane[static_cast<std::size_t>(k)];
-      // Row j of the plane is row (row + j + first) * step + phase of the image, if it has that.
-      int64_t at = (row + s.first_row) * s.step[0] + plane.phase;
-      T* p = to;
+  const int64_t step = s.step[1], next = s.planes * s.plane_size;
+  for (int64_t k = 0; k < s.planes; ++k, to += s.plane_size) {
+    const Plane& plane = s.plane[static_cast<std::size_t>(k)];
+    // Row j of the plane is row (row + j + first) * step + phase of the image, if it has that.
+    const int64_t start = (row + s.first_row) * s.step[0] + plane.phase;
+#if !LIGHTGRAD_MASKS_MAY_FAULT && HWY_TARGET != HWY_SCALAR
+    if (step <= 2 && step * Q <= kMasksMost) {
+      const int64_t begin = step * plane.begin, end = step * plane.end - (step - 1);
+      const RowMasks<T> mask(begin, end, step * Q);
+      const int64_t first = std::clamp<int64_t>(ceil_div(-start, s.step[0]), 0, count);
+      const int64_t last = std::clamp<int64_t>(ceil_div(H - start, s.step[0]), first, count);
+      const T* from = image + start * W + plane.column;
+      for (int64_t c = 0; c < channels; ++c, from += H * W) {
+        T* p = to + c * next;
+        if (step == 1 && s.step[0] == 1 && Q == W) {
+          FillDense(from, mask, Q, count, first, last, p);
+          continue;
+        }
+        std::fill(p, p + first * Q, T(0));
+        for (int64_t j = first; j < last; ++j) {
+          const T* f = from + j * s.step[0] * W;
+          if (step == 2)
+            FillEven(f, mask, Q, p + j * Q);
+          else
+            FillDense(f, mask, Q, 1, 0, 1, p + j * Q);
+        }
+        std::fill(p + last * Q, p + count * Q, T(0));
+      }
+      continue;
+    }
+#endif
+    for (int64_t c = 0; c < channels; ++c) {
+      int64_t at = start;
+      T* p = to + c * next;
+      const T* from = image + c * H * W;
       for (int64_t j = 0; j < count; ++j, at += s.step[0], p += Q) {
         const bool inside = at >= 0 && at < H;
-        FillRow(image + (inside ? at * W + plane.column : 0), s.step[1], plane.begin,
+        FillRow(from + (inside ? at * W + plane.column : 0), step, plane.begin,
                 inside ? plane.end : 0, Q, p);
       }
     }

@@ -4,7 +4,7 @@
 #include "lightgrad/kernels/conv.h"
 
 #include "lightgrad/base/parallel.h"
-#include "lightgrad/kernels/conv_sweep.h"
+#include "lightgrad/kernels/conv_target.h"
 #include "lightgrad/kernels/row_chunks.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -13,38 +13,7 @@
 #include "hwy/highway.h"
 
 #include "lightgrad/kernels/conv-inl.h"
-
-#ifndef LIGHTGRAD_KERNELS_CONV_TABLE
-#define LIGHTGRAD_KERNELS_CONV_TABLE
-namespace lg::kernels {
-// What a SIMD target offers.
-template <class T> struct ConvTarget {
-  using Tile = void (*)(int64_t channels, int64_t taps, const int64_t* offset, const T* x,
-                        int64_t channel, const T* w, const T* bias, T* y, int64_t y_channel,
-                        int64_t outs, int64_t pixels);
-  using GradTile = void (*)(int64_t images, int64_t pixels, const T* g, int64_t g_channel,
-                            int64_t g_image, const T* x, const int64_t* column, int64_t x_image,
-                            T* sums, int64_t sums_row);
-  struct Width {  // a block of this many outputs
-    int64_t outs;
-    int64_t vecs[3];  // rising
-    Tile tile[3];
-    GradTile grad[3];  // of 1, 2 and 3 columns
-  };
-  int64_t lanes;
-  Width width[3];  // falling; the last is 1
-  void (*fill)(const Sweep& s, int64_t channels, const T* image, int64_t row, int64_t rows, T* to);
-  void (*interleave)(const T* low, const T* high, int64_t n, T* to);
-
-  // The narrowest block for `outs`; the widest when they are more.
-  const Width& width_for(int64_t outs) const {
-    int i = 2;
-    while (i > 0 && width[i].outs < outs) --i;
-    return width[i];
-  }
-};
-}  // namespace lg::kernels
-#endif
+#include "lightgrad/kernels/conv_winograd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace lg::kernels {
@@ -58,13 +27,26 @@ constexpr typename ConvTarget<T>::Width kWidth{
     {&ConvTile<kOuts, 1, T>, &ConvTile<kOuts, 2, T>, &ConvTile<kOuts, kMany, T>},
     {&ConvGradTile<kOuts, 1, T>, &ConvGradTile<kOuts, 2, T>, &ConvGradTile<kOuts, 3, T>}};
 
+template <class T>
+constexpr typename ConvTarget<T>::Winograd kWinograd
+#if HWY_TARGET == HWY_SCALAR
+    {};
+#else
+    {&WinogradInput<T>,
+     &WinogradWeight<kConvOuts, T>,
+     {&WinogradProduct<kConvOuts, 1, T>, &WinogradProduct<kConvOuts, 2, T>,
+      &WinogradProduct<kConvOuts, 3, T>},
+     &WinogradOutput<T>};
+#endif
+
 // One output alone takes many vectors: its chains of multiply-adds must cover their latency.
 template <class T>
 constexpr ConvTarget<T> kTarget{
     kConvLanes<T>,
     {kWidth<T, kConvOuts, kConvVecs>, kWidth<T, 4, kConvVecs>, kWidth<T, 1, 8>},
     &FillPlanes<T>,
-    &Interleave<T>};
+    &Interleave<T>,
+    kWinograd<T>};
 
 }  // namespace
 const ConvTarget<float>* ConvFloat() { return &kTarget<float>; }
@@ -78,14 +60,16 @@ namespace lg::kernels {
 HWY_EXPORT(ConvFloat);
 HWY_EXPORT(ConvDouble);
 
-namespace {
-
-template <class T> const ConvTarget<T>& target() {
+template <class T> const ConvTarget<T>& conv_target() {
   if constexpr (sizeof(T) == sizeof(float))
     return *HWY_DYNAMIC_DISPATCH(ConvFloat)();
   else
     return *HWY_DYNAMIC_DISPATCH(ConvDouble)();
 }
+template const ConvTarget<float>& conv_target();
+template const ConvTarget<double>& conv_target();
+
+namespace {
 
 template <class T> constexpr int64_t kLine = 64 / sizeof(T);
 // Elements of a tile's planes: half of L2, beside the weights and what streams through.
@@ -128,7 +112,7 @@ void pack(const Conv& c, const Sweep& s, const ConvTarget<T>& t, const T* weight
 template <class T> struct Job {
   const Conv& c;
   std::vector<Sweep>& phase;
-  const ConvTarget<T>& t = target<T>();
+  const ConvTarget<T>& t = conv_target<T>();
   std::vector<const T*> weight = {};  // packed, per phase
   const T* bias = nullptr;
   int64_t channels = 0;  // of a pass
@@ -147,8 +131,11 @@ template <class T> struct Job {
   }
 
   // Rows [row, row + count) of the grid, all outputs of a group.
-  void tile(int64_t group, const T* source, T* to, int64_t row, int64_t count, T* planes,
-            T* rows) const {
+  void tile(int64_t group, const T* source, T* to, int64_t row, int64_t count, Ahead ahead,
+            T* planes, T* rows) const {
+    const int64_t blocks = ceil_div(first().outs, t.width[0].outs),
+                  lines = ceil_div(ahead.lines(),
+                                   blocks * ceil_div(pixels(), t.lanes * t.width[0].vecs[2]));
     T* const start = to + first().to_start + row * first().to_row;
     for (std::size_t k = 0; k < phase.size(); ++k) {
       const Sweep& s = phase[k];
@@ -158,7 +145,8 @@ template <class T> struct Job {
         const int64_t some = std::min(channels, s.channels - done);
         t.fill(s, some, source + done * s.size[0] * s.size[1], row, count, planes);
         outputs(s, weight[k] + group * s.outs_padded(t.width[0].outs) * s.depth(), group, done,
-                some, planes, y, dense() ? s.to_channel : pixels(), count * s.grid[1]);
+                some, planes, y, dense() ? s.to_channel : pixels(), count * s.grid[1], ahead,
+                lines);
         done += some;
       } while (done < s.channels);
     }
@@ -166,7 +154,8 @@ template <class T> struct Job {
   }
 
   void outputs(const Sweep& s, const T* w, int64_t group, int64_t done, int64_t some,
-               const T* planes, T* y, int64_t y_channel, int64_t pixels) const {
+               const T* planes, T* y, int64_t y_channel, int64_t pixels, Ahead& ahead,
+               int64_t lines) const {
     const int64_t wide = t.width[0].outs, taps = s.taps();
     for (int64_t o = 0; o < s.outs; o += wide, w += wide * s.depth()) {
       const int64_t outs = std::min(wide, s.outs - o);
@@ -178,6 +167,7 @@ template <class T> struct Job {
         while (k > 0 && width.vecs[k] > vecs) --k;
         if (width.vecs[k] == 3 && vecs == 4) k = 1;  // two and two, rather than three and one
         const int64_t p = at * t.lanes;
+        ahead.fetch(lines);
         width.tile[k](some, taps, s.offset.data(), planes + p, s.planes * s.plane_size,
                       w + done * taps * width.outs, done ? nullptr : start, y + o * y_channel + p,
                       y_channel, outs, pixels - p);
@@ -242,9 +232,19 @@ template <class T> struct Job {
             const int64_t image = k / tiles, first_row = k % tiles * rows;
             const int64_t n = image / c.groups, group = image % c.groups;
             const Sweep& s = first();
-            tile(group, source + n * source_image + group * s.channels * s.size[0] * s.size[1],
-                 to + n * to_image + group * s.outs * s.to_channel, first_row,
-                 std::min(rows, s.grid[0] - first_row), scratch.get(), scratch.get() + planes);
+            const int64_t plane = s.size[0] * s.size[1];
+            const auto source_of = [&](int64_t i) {
+              return source + i / c.groups * source_image + i % c.groups * s.channels * plane;
+            };
+            // A thread goes on with the next piece: the same rows of the next image, where an image
+            // is one.
+            Ahead ahead;
+            if (k + 1 < images * tiles && tiles == 1)
+              ahead = {reinterpret_cast<const char*>(source_of(image + 1)),
+                       int64_t{sizeof(T)} * s.channels * plane, 0, 1};
+            tile(group, source_of(image), to + n * to_image + group * s.outs * s.to_channel,
+                 first_row, std::min(rows, s.grid[0] - first_row), ahead, scratch.get(),
+                 scratch.get() + planes);
           }
         });
   }
@@ -254,6 +254,7 @@ template <class T> struct Job {
 
 template <class T>
 void conv_forward(const Conv& c, const T* x, const T* weight, const T* bias, T* y) {
+  if (winograd_pays(c) && winograd_forward(c, x, weight, bias, y)) return;
   std::vector<Sweep> sweep{forward_sweep(c)};
   Job<T> job{c, sweep};
   job.bias = bias;
@@ -261,6 +262,7 @@ void conv_forward(const Conv& c, const T* x, const T* weight, const T* bias, T* 
 }
 
 template <class T> void conv_backward_data(const Conv& c, const T* g, const T* weight, T* dx) {
+  if (winograd_pays(c) && winograd_backward_data(c, g, weight, dx)) return;
   for (int64_t a = 0; a < std::min(c.stride[0], c.in[0]); ++a) {
     std::vector<Sweep> sweeps;
     for (int64_t b = 0; b < std::min(c.stride[1], c.in[1]); ++b)
@@ -274,7 +276,7 @@ template <class T> void conv_backward_data(const Conv& c, const T* g, const T* w
 // Tiles of some 512 pixels, several images or some rows of one; a part sums over some tiles, for a
 // block of channels, whose planes fit L2. Sums stand as [part][group][channel][tap][output].
 template <class T> void conv_backward_weight(const Conv& c, const T* g, const T* x, T* dweight) {
-  const ConvTarget<T>& t = target<T>();
+  const ConvTarget<T>& t = conv_target<T>();
   Sweep s = forward_sweep(c);
   const int64_t columns = s.depth(), weights = c.out_channels * columns;
   if (weights == 0) return;

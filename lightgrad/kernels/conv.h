@@ -1,9 +1,10 @@
 // conv.h: 2-D convolution in float32 or float64, forward and both gradients, over row-major
 // [images, channels, height, width]. Images are copied, tile by tile, to planes of zero-padded rows
 // in L2, one per column of the kernel, so that every tap is an aligned offset; blocks of output
-// channels times vectors of pixels stay in registers. Every result is one chain of multiply-adds,
-// or a sum of parts that the shape alone cuts and that are added in order: the same bits at any
-// number of threads. Callers check shapes; nothing here does.
+// channels times vectors of pixels stay in registers. 3x3 kernels of step 1 over enough channels go
+// by Winograd's sums instead (conv_winograd.h), forward and for the gradient of x. Every result is
+// one chain of multiply-adds, or a sum of parts that the shape alone cuts and that are added in
+// order: the same bits at any number of threads. Callers check shapes; nothing here does.
 #pragma once
 
 #include <cstdint>

@@ -23,8 +23,9 @@ void Sweep::find_planes() {
 
 void Sweep::set_rows(std::int64_t r, std::int64_t line) {
   rows = r;
-  // An odd number of cache lines: planes a power of two apart would share their places in L1.
-  plane_size = (ceil_div((rows + span) * grid[1], line) | 1) * line;
+  // A line for what is written beyond the last row. An odd number of lines: planes a power of two
+  // apart would share their places in L1.
+  plane_size = (ceil_div((rows + span) * grid[1] + line, line) | 1) * line;
   offset.clear();
   for (const Tap& t : tap) {
     const std::int64_t q = floor_div(t.row, step[0]);

@@ -54,6 +54,16 @@ const std::vector<Case> kCases = {
     {1, 1, 3, 5, 1, 40, {1, 5}, {1, 2}, {0, 2}, {1, 1}},    // one row
     {9, 1, 20, 24, 4, 4, {3, 3}, {1, 1}, {1, 1}, {1, 1}},   // several channel blocks and parts
     {1, 1, 40, 8, 70, 70, {3, 3}, {1, 1}, {1, 1}, {1, 1}},  // several tiles of rows
+    // Winograd: channels beyond one chain of sums, odd sizes, paddings of 0 and 2, groups, images
+    // that share a vector of tiles and pieces of work, rows of several vectors, streamed weights.
+    {2, 1, 8, 8, 4, 4, {3, 3}, {1, 1}, {1, 1}, {1, 1}},
+    {3, 1, 67, 9, 7, 5, {3, 3}, {1, 1}, {1, 1}, {1, 1}},
+    {2, 1, 9, 17, 9, 33, {3, 3}, {1, 1}, {0, 2}, {1, 1}},
+    {5, 2, 16, 22, 8, 8, {3, 3}, {1, 1}, {1, 1}, {1, 1}},
+    {1, 1, 8, 13, 6, 67, {3, 3}, {1, 1}, {2, 0}, {1, 1}},
+    {1, 1, 10, 8, 12, 11, {3, 3}, {1, 1}, {-1, 3}, {1, 1}, {2, 1}},
+    {7, 1, 16, 8, 32, 32, {3, 3}, {1, 1}, {1, 1}, {1, 1}},
+    {2, 1, 230, 12, 6, 14, {3, 3}, {1, 1}, {1, 1}, {1, 1}},
     {0, 1, 2, 3, 4, 4, {3, 3}, {1, 1}, {1, 1}, {1, 1}},
     {1, 1, 0, 3, 4, 4, {3, 3}, {1, 1}, {1, 1}, {1, 1}},
 };
@@ -152,6 +162,55 @@ TEST(ConvKernel, InfinitiesStayLocal) {
   kernels::conv_backward_weight(c, g.data(), x.data(), dw.data());
   kernels::conv_backward_weight_reference(c, g.data(), x.data(), dwd.data());
   expect_close(dw, cast<double>(dwd), 0, "dweight");
+}
+
+// Tiles share pixels in Winograd's sums: numbers that would spread take the plain sums instead.
+TEST(ConvKernel, LargeNumbersStayLocal) {
+  const Conv c = Case{2, 1, 8, 8, 8, 8, {3, 3}, {1, 1}, {1, 1}, {1, 1}}.conv();
+  const Sizes n(c);
+  for (const float large : {INFINITY, -INFINITY, NAN, 1e38f, 1e20f}) {
+    SCOPED_TRACE(large);
+    for (const bool in_weight : {false, true}) {
+      auto x = random_values<float>(n.x, 1, 1), w = random_values<float>(n.weight, 1, 2);
+      auto y = filled<float>(n.y), yd = filled<float>(n.y), dx = filled<float>(n.x),
+           dxd = filled<float>(n.x);
+      (in_weight ? w : x)[67] = large;
+      const auto same = [](const std::vector<float>& a, const std::vector<float>& b) {
+        for (std::size_t i = 0; i < a.size(); ++i) {
+          if (std::isfinite(b[i]) && std::abs(b[i]) < 100)
+            EXPECT_NEAR(a[i], b[i], 1e-4) << i;
+          else
+            EXPECT_EQ(std::isnan(a[i]), std::isnan(b[i])) << i;
+        }
+      };
+      kernels::conv_forward<float>(c, x.data(), w.data(), nullptr, y.data());
+      kernels::conv_forward_reference<float>(c, x.data(), w.data(), nullptr, yd.data());
+      same(y, yd);
+      kernels::conv_backward_data(c, x.data(), w.data(), dx.data());
+      kernels::conv_backward_data_reference(c, x.data(), w.data(), dxd.data());
+      same(dx, dxd);
+    }
+  }
+}
+
+// The plain sums' error in float32 grows with the root of their length, which is nine times that of
+// Winograd's chains.
+TEST(ConvKernel, WinogradRoundsNoMoreThanPlainSums) {
+  const Conv c = Case{1, 1, 64, 16, 16, 16, {3, 3}, {1, 1}, {1, 1}, {1, 1}}.conv();
+  const Sizes n(c);
+  const auto x = random_values<float>(n.x, 1, 1), w = random_values<float>(n.weight, 1, 2);
+  auto y = filled<float>(n.y), plain = filled<float>(n.y);
+  auto exact = filled<double>(n.y);
+  kernels::conv_forward<float>(c, x.data(), w.data(), nullptr, y.data());
+  kernels::conv_forward_reference<float>(c, x.data(), w.data(), nullptr, plain.data());
+  kernels::conv_forward_reference<double>(c, cast<double>(x).data(), cast<double>(w).data(),
+                                          nullptr, exact.data());
+  double of_y = 0, of_plain = 0;
+  for (std::size_t i = 0; i < y.size(); ++i) {
+    of_y += (y[i] - exact[i]) * (y[i] - exact[i]);
+    of_plain += (plain[i] - exact[i]) * (plain[i] - exact[i]);
+  }
+  EXPECT_LT(of_y, of_plain);
 }
 
 }  // namespace
