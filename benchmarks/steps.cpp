@@ -63,20 +63,27 @@ struct GPT : nn::Module {
   }
 };
 
+nn::ConvOptions without_bias(std::int64_t stride, std::int64_t padding) {
+  nn::ConvOptions options;
+  options.stride = stride;
+  options.padding = padding;
+  options.bias = false;
+  return options;
+}
+
 struct BasicBlock : nn::Module {
   nn::Child<nn::Conv2d> c1, c2;
   nn::Child<nn::BatchNorm2d> b1, b2;
   nn::Child<nn::Sequential> shortcut;
 
   BasicBlock(std::int64_t in, std::int64_t out, std::int64_t stride)
-      : c1(this, "c1", in, out, 3, nn::ConvOptions{.stride = stride, .padding = 1, .bias = false}),
-        c2(this, "c2", out, out, 3, nn::ConvOptions{.padding = 1, .bias = false}),
+      : c1(this, "c1", in, out, 3, without_bias(stride, 1)),
+        c2(this, "c2", out, out, 3, without_bias(1, 1)),
         b1(this, "b1", out),
         b2(this, "b2", out),
         shortcut(this, "shortcut") {
     if (stride == 1 && in == out) return;
-    shortcut->append(
-        nn::make<nn::Conv2d>(in, out, 1, nn::ConvOptions{.stride = stride, .bias = false}));
+    shortcut->append(nn::make<nn::Conv2d>(in, out, 1, without_bias(stride, 0)));
     shortcut->append(nn::make<nn::BatchNorm2d>(out));
   }
 
@@ -90,7 +97,7 @@ struct ResNet20 : nn::Module {
   nn::Child<nn::Linear> fc;
 
   ResNet20()
-      : conv(this, "conv", 3, 16, 3, nn::ConvOptions{.padding = 1, .bias = false}),
+      : conv(this, "conv", 3, 16, 3, without_bias(1, 1)),
         bn(this, "bn", 16),
         body(this, "body"),
         fc(this, "fc", 64, 10) {
