@@ -2,7 +2,7 @@
 # machine with make, git and python3. Everything made lies in build/ and .venv/.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: train test check format tidy bench report docs sanitize fuzz setup configure build stage python benchmarks clean help
+.PHONY: train test check format tidy bench bench-triton kernels report docs sanitize fuzz setup configure build stage python benchmarks clean help
 
 PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PATH
@@ -14,19 +14,21 @@ RUNS ?= 100000
 STAGE := $(CURDIR)/build/stage
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
 train: configure  ## build and run examples/micro_gpt
 	@cmake --build --preset release --target micro_gpt
 	build/examples/micro_gpt
 
-test: build stage python  ## everything: C++ tests, a program that uses the installed library, Python tests
+test: build stage python  ## everything: C++ tests, a program that uses the library, Python tests, GPU kernels
 	ctest --preset release -j $(JOBS) --progress
 	cmake -S tests/consumer -B build/consumer -G Ninja -DCMAKE_BUILD_TYPE=Release \
 	  -DCMAKE_PREFIX_PATH=$(STAGE) $(QUIET)
 	cmake --build build/consumer
 	build/consumer/consumer
 	$(PYTHON) -m pytest
+	@tools/setup.sh triton
+	$(PYTHON) -m pytest tests/triton
 
 check: setup-check  ## format, lint, layers, sizes, names, stale paths in the documentation
 	@tools/cpp_files.sh | xargs -r clang-format --dry-run -Werror
@@ -46,6 +48,14 @@ tidy: build setup-check  ## clang-tidy (slow)
 
 bench: benchmarks  ## training steps beside PyTorch, which needs to be in .venv (make report: everything)
 	$(PYTHON) benchmarks/run.py
+
+bench-triton: build python  ## the fused MLP: NumPy, LightGrad, and where there is a GPU Triton beside PyTorch
+	@tools/setup.sh report
+	$(PYTHON) benchmarks/fused_mlp.py
+
+kernels: build  ## compile the GPU kernels for every architecture: build/kernels, for LIGHTGRAD_KERNELS or a wheel
+	@tools/setup.sh triton
+	$(PYTHON) tools/build_kernels.py build/kernels --generated build/triton/pointwise.py
 
 # REPORT_FROM=docs/report.json writes the pages again from numbers that are there; QUICK=1 takes about 3 minutes.
 report:  ## measures everything beside its peers: docs/report.json, docs/report.pdf, README's section

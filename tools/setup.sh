@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Brings what building needs: packages of the system (apt, as root or by sudo) and a virtual environment in .venv.
-# Usage: tools/setup.sh [check|docs|report|fuzz]. Says nothing and costs nothing when everything is there.
+# Usage: tools/setup.sh [check|docs|report|fuzz|triton]. Says nothing and costs nothing when everything is there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -9,7 +9,7 @@ case "${1:-build}" in
                    pkg-config python3-dev python3-venv) ;;
   check) packages=(clang-format clang-tidy python3-venv) ;;
   docs) packages=(graphviz) ;;
-  report) packages=() ;;
+  report | triton) packages=() ;;
   fuzz) packages=(clang libclang-rt-dev) ;;
   *) echo "setup: unknown group '$1'" >&2; exit 2 ;;
 esac
@@ -48,4 +48,5 @@ install() {  # FILE STAMP
   fi
 }
 install requirements-dev.txt requirements.stamp
+[ "${1:-build}" != triton ] || install requirements-triton.txt requirements-triton.stamp
 [ "${1:-build}" != report ] || install requirements-report.txt requirements-report.stamp
