@@ -1,5 +1,5 @@
 # The target lightgrad::lightgrad from every room under lightgrad/, and how it is installed.
-set(rooms base kernels backend tensor autograd ops nn optim amp data io graph profile)
+set(rooms base kernels backend backend/cuda tensor autograd ops nn optim amp data io graph profile)
 set(lightgrad_sources)
 set(lightgrad_headers)
 set(hidden_sources)  # rooms that no user calls: not in the shared library's interface
@@ -9,7 +9,7 @@ foreach(room IN LISTS rooms)
   file(GLOB headers CONFIGURE_DEPENDS "${at}/*.h" "${at}/*.inl")
   list(APPEND lightgrad_sources ${sources})
   list(APPEND lightgrad_headers ${headers})
-  if(room MATCHES "^(kernels|backend)$")
+  if(room MATCHES "^(kernels|backend|backend/cuda)$")
     list(APPEND hidden_sources ${sources})
   endif()
 endforeach()
@@ -21,7 +21,7 @@ add_library(lightgrad::lightgrad ALIAS lightgrad)
 target_compile_features(lightgrad PUBLIC cxx_std_20)
 target_sources(lightgrad PUBLIC FILE_SET HEADERS BASE_DIRS "${PROJECT_SOURCE_DIR}" FILES ${lightgrad_headers})
 target_link_libraries(lightgrad PUBLIC Threads::Threads
-  PRIVATE hwy::hwy ZLIB::ZLIB $<BUILD_INTERFACE:lightgrad_options> $<BUILD_INTERFACE:nlohmann_json::nlohmann_json>)
+  PRIVATE hwy::hwy ZLIB::ZLIB ${CMAKE_DL_LIBS} $<BUILD_INTERFACE:lightgrad_options> $<BUILD_INTERFACE:nlohmann_json::nlohmann_json>)
 set_target_properties(lightgrad PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR})
 
 # Visibility. In the static library every symbol is hidden: a program or an extension module that links it exports

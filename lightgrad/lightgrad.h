@@ -19,6 +19,7 @@
 #include "lightgrad/io/safetensors.h"
 #include "lightgrad/nn/nn.h"
 #include "lightgrad/ops/creation.h"
+#include "lightgrad/ops/cuda.h"
 #include "lightgrad/ops/indexing.h"
 #include "lightgrad/ops/ops.h"
 #include "lightgrad/optim/optim.h"

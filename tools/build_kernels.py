@@ -19,6 +19,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import zlib
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -191,8 +192,9 @@ def main() -> None:
     if a.verbose:
         for row in rows:
             print(f"{describe(row)}: {row['shared']} shared, {row['registers']} registers, {row['stack']} stack")
-    size = sum(f.stat().st_size for f in a.out.iterdir())
-    print(f"build_kernels: {len(rows)} variants in {a.out}, {size / 1e6:.1f} MB, Triton {manifest['triton']}")
+    files = [f.read_bytes() for f in a.out.iterdir()]
+    size, packed = sum(map(len, files)) / 1e6, sum(len(zlib.compress(f, 6)) for f in files) / 1e6
+    print(f"build_kernels: {len(rows)} variants in {a.out}, {size:.1f} MB, {packed:.1f} MB in a wheel")
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ ALSO = {"lightgrad/ops/pointwise_rows": {"kernels"}}
 # Other people's headers and the places that may name them; all else in <> is the system's.
 THIRD_PARTY = {
     "hwy": ("lightgrad/kernels/", *ALSO, "tests/cpp/", "benchmarks/"),
-    "nlohmann": ("lightgrad/io/",),
+    "nlohmann": ("lightgrad/io/", "lightgrad/backend/cuda/"),
     "zlib.h": ("lightgrad/data/", "lightgrad/io/", "tests/cpp/"),
     "fmt": ("lightgrad/",),
     "gtest": ("tests/cpp/",),

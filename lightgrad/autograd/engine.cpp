@@ -224,7 +224,7 @@ Tensor starting_gradient(const Tensor& output, const Tensor& gradient, std::stri
     }
     Tensor one = Tensor::empty(output.shape(), output.dtype());
     visit(output.dtype(), [&]<class T>(T) { *static_cast<T*>(one.raw_data()) = convert<T>(1.0f); });
-    return one;
+    return autograd::on_device(one, output.device());
   }
   if (!(gradient.shape() == output.shape())) {
     fail(ErrorKind::value, who, "the gradient has shape ", gradient.shape(), ", the tensor ",

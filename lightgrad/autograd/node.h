@@ -121,6 +121,7 @@ Tensor own(Tensor g);
 Tensor zeros_for(const Shape& shape, DType dtype);
 // g's elements as another dtype, recorded when a graph is.
 Tensor cast(const Tensor& g, DType dtype);
+Tensor on_device(const Tensor& g, Device device);
 
 }  // namespace autograd
 

@@ -6,7 +6,7 @@
 
 #include "lightgrad/base/error.h"
 #include "lightgrad/base/file.h"
-#include "lightgrad/data/sha256.h"
+#include "lightgrad/base/sha256.h"
 #include "lightgrad/data/subprocess.h"
 
 namespace lg::data {

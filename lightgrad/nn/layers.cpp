@@ -28,12 +28,17 @@ Linear::Linear(std::int64_t in, std::int64_t out, bool with_bias, std::string_vi
   reset_parameters();
 }
 
-void Linear::reset_parameters() {
+namespace {
+void reset_linear(const Tensor& weight, const Tensor& bias) {
   init::kaiming_uniform_(weight, std::sqrt(5.0));  // that is, uniform within 1 / sqrt(in_features)
   if (!bias.defined()) return;
-  const double bound = in_features > 0 ? 1 / std::sqrt(static_cast<double>(in_features)) : 0;
+  const std::int64_t in = weight.size(1);
+  const double bound = in > 0 ? 1 / std::sqrt(static_cast<double>(in)) : 0;
   init::uniform_(bias, -bound, bound);
 }
+}  // namespace
+
+void Linear::reset_parameters() { reset_linear(weight, bias); }
 
 Tensor Linear::forward(const Tensor& x) const {
   if (activation.empty()) return lg::linear(x, weight, bias);
@@ -44,6 +49,31 @@ std::string Linear::extra_repr() const {
   return text("in_features=", in_features, ", out_features=", out_features,
               ", bias=", bias ? "True" : "False",
               activation.empty() ? "" : ", activation='" + activation + "'");
+}
+
+FusedMlp::FusedMlp(std::int64_t in, std::int64_t out, double eps_, OptionalDType dtype)
+    : in_features(checked_size(in, "FusedMLP", "in_features")),
+      out_features(checked_size(out, "FusedMLP", "out_features")),
+      eps(eps_),
+      weight(this, "weight", empty({out, in}, dtype)),
+      bias(this, "bias", empty({out}, dtype)),
+      gamma(this, "gamma", empty({out}, dtype)),
+      beta(this, "beta", empty({out}, dtype)) {
+  reset_parameters();
+}
+
+void FusedMlp::reset_parameters() {
+  reset_linear(weight, bias);
+  init::ones_(gamma);
+  init::zeros_(beta);
+}
+
+Tensor FusedMlp::forward(const Tensor& x) const {
+  return lg::fused_mlp(x, weight, bias, gamma, beta, eps);
+}
+
+std::string FusedMlp::extra_repr() const {
+  return text("in_features=", in_features, ", out_features=", out_features, ", eps=", eps);
 }
 
 LayerNorm::LayerNorm(const Shape& shape, double eps_, bool elementwise_affine, bool with_bias,

@@ -24,6 +24,20 @@ struct Linear : Module {
   std::string extra_repr() const override;
 };
 
+// y = LayerNorm(ReLU(x weight^T + bias)) gamma + beta as one operation; weight and bias begin as
+// Linear's.
+struct FusedMlp : Module {
+  std::int64_t in_features, out_features;
+  double eps;
+  Param weight, bias, gamma, beta;  // [out_features, in_features], the rest [out_features]
+
+  FusedMlp(std::int64_t in_features, std::int64_t out_features, double eps = 1e-5,
+           OptionalDType dtype = {});
+  void reset_parameters();
+  Tensor forward(const Tensor& x) const;
+  std::string extra_repr() const override;
+};
+
 // Normalised over the last dimensions, which are normalized_shape.
 struct LayerNorm : Module {
   Shape normalized_shape;

@@ -109,6 +109,8 @@ class Module : public Counted {
   // Floating-point parameters and buffers (and gradients) get another element type; every Tensor
   // keeps its identity, so ties and optimizers survive.
   void to(DType dtype);
+  // The same for all parameters and buffers, on another device; nothing has changed on an error.
+  void to(Device device);
 
   // --- state: every name, shared or not; persistent buffers only; detached, sharing memory ---
   NamedTensors state_dict() const;

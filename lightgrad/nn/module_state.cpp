@@ -7,6 +7,8 @@
 
 #include "lightgrad/autograd/node.h"
 #include "lightgrad/nn/module.h"
+#include "lightgrad/ops/cuda.h"
+#include "lightgrad/ops/ops.h"
 
 namespace lg::nn {
 
@@ -71,24 +73,19 @@ LoadResult Module::load_state_dict(const NamedTensors& state, bool strict) {
   return result;
 }
 
-void Module::to(DType dtype) {
-  if (!is_floating(dtype)) {
-    fail(ErrorKind::type, "to", "a module's parameters have a floating-point dtype, got ",
-         name_of(dtype));
-  }
-  std::vector<Tensor> all = parameters();
-  for (const Tensor& b : buffers()) all.push_back(b);
+namespace {
+
+// Gives every parameter, buffer and gradient the memory of what `make` makes of it; an undefined
+// result leaves it.
+template <class F> void renew(const Module& m, F&& make) {
+  std::vector<Tensor> all = m.parameters();
+  for (const Tensor& b : m.buffers()) all.push_back(b);
   std::vector<std::pair<TensorImpl*, Tensor>>
       renewed;  // all memory is there before anything changes
   for (const Tensor& t : all) {
-    if (!is_floating(t.dtype()) || t.dtype() == dtype) continue;
-    Tensor fresh = Tensor::empty(t.shape(), dtype);
-    fresh.assign(t.detach());
-    if (const Tensor g = t.grad(); g.defined()) {
-      Tensor fresh_grad = Tensor::empty(g.shape(), dtype);
-      fresh_grad.assign(g.detach());
-      fresh.impl()->grad = std::move(fresh_grad);
-    }
+    Tensor fresh = make(t);
+    if (!fresh.defined()) continue;
+    if (const Tensor g = t.grad(); g.defined()) fresh.impl()->grad = make(g);
     // A graph that saved the old values must notice.
     while (fresh.impl()->storage->version() <= t.impl()->storage->version()) {
       fresh.impl()->storage->bump_version();
@@ -99,9 +96,28 @@ void Module::to(DType dtype) {
     impl->storage = fresh.impl()->storage;
     impl->offset = 0;
     impl->strides = fresh.strides();
-    impl->dtype = dtype;
+    impl->dtype = fresh.dtype();
+    impl->device = fresh.device();
     impl->grad = std::move(fresh.impl()->grad);
   }
+}
+
+}  // namespace
+
+void Module::to(DType dtype) {
+  if (!is_floating(dtype)) {
+    fail(ErrorKind::type, "to", "a module's parameters have a floating-point dtype, got ",
+         name_of(dtype));
+  }
+  renew(*this, [&](const Tensor& t) {
+    return is_floating(t.dtype()) && t.dtype() != dtype ? lg::to(t.detach(), dtype) : Tensor();
+  });
+}
+
+void Module::to(Device device) {
+  renew(*this, [&](const Tensor& t) {
+    return t.device() == device ? Tensor() : to_device(t.detach(), device);
+  });
 }
 
 Tensor deep_copy(const Tensor& t, CopyMemo& memo) {

@@ -44,6 +44,16 @@ LG_STRUCTURAL_3(ROW)
                                      TYPES(Op));
 LG_STRUCTURAL_4(ROW)
 #undef ROW
+#define ROW(Op, name)                                                                            \
+  template <int Z>                                                                               \
+  result_t<ops::Op> name(const Tensor& x, const Tensor& y, const Tensor& z, const Tensor& w,     \
+                         const Tensor& v, ALL(Op)) {                                             \
+    return run(MAKE(Op), x, y, z, w, v);                                                         \
+  }                                                                                              \
+  template result_t<ops::Op> name<0>(const Tensor&, const Tensor&, const Tensor&, const Tensor&, \
+                                     const Tensor&, TYPES(Op));
+LG_STRUCTURAL_5(ROW)
+#undef ROW
 #define ROW(Op, name)                                                                      \
   template <int Z>                                                                         \
   result_t<ops::Op> name(const Tensor& x, A(Op, 0), const Tensor& y, A(Op, 1), A(Op, 2)) { \

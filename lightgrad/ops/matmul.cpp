@@ -280,6 +280,23 @@ void LinearActivation::backward(const Tensor& g, const Tensor* in, const Tensor&
   Linear{}.backward(before, in, y, wanted, out);
 }
 
+Tensor LinearActivation::forward_cuda(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  const Activation& f = find_activation(info.name, activation);
+  const Tensor* const in[] = {&x, &weight, &bias};
+  const Tensor before = Linear{}.forward_cuda(x, weight, bias);
+  if (f.mentions & 1 && autograd::grad_enabled && detail::any_requires_grad(in))
+    preactivation = before;
+  return f.function(before);
+}
+
+void LinearActivation::backward_cuda(const Tensor& g, const Tensor* in, const Tensor& y,
+                                     unsigned wanted, std::span<Tensor> out) const {
+  const Activation& f = find_activation(info.name, activation);
+  const Tensor before = detail::pointwise_gradient(f.traits, 0, nullptr, g, true, &preactivation, y,
+                                                   {g.shape(), g.dtype()});
+  Linear{}.backward_cuda(before, in, y, wanted, out);
+}
+
 Tensor LinearActivation::composite(const Tensor& x, const Tensor& weight,
                                    const Tensor& bias) const {
   return find_activation(info.name, activation).function(lg::linear(x, weight, bias));

@@ -28,6 +28,7 @@ struct BatchedMatmul : Heavy<2> {
     return {2 * out.numel() * static_cast<double>(in[0].shape.back()), moved(in, out)};
   }
   Tensor forward(const Tensor& x, const Tensor& y) const;
+  Tensor forward_cuda(const Tensor& x, const Tensor& y) const;
   template <class T> static T vjp_x(T g, T x, T y, T) {
     return sum_to(bmm(g, transpose(y, -2, -1)), x.shape());
   }
@@ -57,6 +58,9 @@ struct Linear : Heavy<3> {
   Tensor forward(const Tensor& x, const Tensor& weight, const Tensor& bias) const;
   void backward(const Tensor& g, const Tensor* in, const Tensor& y, unsigned wanted,
                 std::span<Tensor> out) const;
+  Tensor forward_cuda(const Tensor& x, const Tensor& weight, const Tensor& bias) const;
+  void backward_cuda(const Tensor& g, const Tensor* in, const Tensor& y, unsigned wanted,
+                     std::span<Tensor> out) const;
   template <class T> static T vjp_x(T g, T, T weight, T, T) {
     return matmul(as_column(g, weight.shape().rank() == 1), as_rows(weight));
   }
@@ -91,6 +95,9 @@ struct LinearActivation : Heavy<3> {
   Tensor forward(const Tensor& x, const Tensor& weight, const Tensor& bias);
   void backward(const Tensor& g, const Tensor* in, const Tensor& y, unsigned wanted,
                 std::span<Tensor> out) const;
+  Tensor forward_cuda(const Tensor& x, const Tensor& weight, const Tensor& bias);
+  void backward_cuda(const Tensor& g, const Tensor* in, const Tensor& y, unsigned wanted,
+                     std::span<Tensor> out) const;
   Tensor composite(const Tensor& x, const Tensor& weight, const Tensor& bias) const;
 };
 

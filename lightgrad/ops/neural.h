@@ -120,6 +120,9 @@ struct LayerNorm : Heavy<3> {
   }
   Tensor forward(const Tensor& x, const Tensor& weight, const Tensor& bias);
   void backward(const Tensor& g, const Tensor* in, const Tensor& y, Wanted, Gradients out) const;
+  Tensor forward_cuda(const Tensor& x, const Tensor& weight, const Tensor& bias);
+  void backward_cuda(const Tensor& g, const Tensor* in, const Tensor& y, Wanted,
+                     Gradients out) const;
   Tensor composite(const Tensor& x, const Tensor& weight, const Tensor& bias) const;
 };
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "lightgrad/ops/convolution.h"
+#include "lightgrad/ops/fused_mlp.h"
 #include "lightgrad/ops/matmul.h"
 #include "lightgrad/ops/neural.h"
 #include "lightgrad/ops/normalization.h"
@@ -85,6 +86,13 @@ LG_STRUCTURAL_3(ROW)
                          LG_ATTRIBUTES(Op));                                                      \
   LG_ON_PROBE(name)
 LG_STRUCTURAL_4(ROW)
+#undef ROW
+#define ROW(Op, name)                                                                        \
+  template <int Z = 0>                                                                       \
+  result_t<ops::Op> name(const Tensor& x, const Tensor& y, const Tensor& z, const Tensor& w, \
+                         const Tensor& v, LG_ATTRIBUTES(Op));                                \
+  LG_ON_PROBE(name)
+LG_STRUCTURAL_5(ROW)
 #undef ROW
 #define ROW(Op, name)                                                      \
   template <int Z = 0>                                                     \

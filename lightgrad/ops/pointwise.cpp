@@ -89,7 +89,7 @@ namespace detail {
 namespace {
 
 struct Dtypes {
-  DType compute, result;
+  DType compute, operands, result;
 };
 
 Dtypes dtypes_of(const PointwiseTraits& op, const Tensor* const* in) {
@@ -108,17 +108,14 @@ Dtypes dtypes_of(const PointwiseTraits& op, const Tensor* const* in) {
   }
   if (op.rule == Rule::floating && is_integral(t)) t = default_dtype();
   if (op.rule == Rule::number && t == DType::bool_) t = DType::int64;
-  return {compute_type(t), op.rule == Rule::comparison ? DType::bool_ : t};
+  return {compute_type(t), t, op.rule == Rule::comparison ? DType::bool_ : t};
 }
 
 }  // namespace
 
 Tensor pointwise_forward(const PointwiseTraits& op, const double* attributes,
                          const Tensor* const* in, const Tensor* out) {
-  const auto [compute, result] = dtypes_of(op, in);
-  const auto& rows = backend(in[0]->device()).pointwise_rows(op.index);
-  const kernels::Row row = rows.forward[static_cast<std::size_t>(compute_index(compute))];
-
+  const auto [compute, operands, result] = dtypes_of(op, in);
   Shape shape = in[0]->shape();
   for (int i = 1; i < op.arity; ++i) {
     if (!(in[i]->shape() == shape)) shape = broadcast(shape, in[i]->shape(), op.name);
@@ -134,6 +131,10 @@ Tensor pointwise_forward(const PointwiseTraits& op, const double* attributes,
            name_of(result));
     }
   }
+  if (elsewhere({in, static_cast<std::size_t>(op.arity)})) [[unlikely]]
+    return pointwise_elsewhere(op, attributes, in, shape, operands, result, out);
+  const auto& rows = cpu_backend.pointwise_rows(op.index);
+  const kernels::Row row = rows.forward[static_cast<std::size_t>(compute_index(compute))];
   Tensor y = out ? *out : Tensor::empty(shape, result);
   if (!out && result == compute &&
       run_plain(row, attributes, compute, {in, static_cast<std::size_t>(op.arity)}, y)) {
@@ -186,6 +187,8 @@ Tensor pointwise_watched(const PointwiseTraits& op, const double* attributes,
 Tensor pointwise_gradient(const PointwiseTraits& op, int which, const double* attributes,
                           const Tensor& g, bool g_is_free, const Tensor* in, const Tensor& out,
                           const Meta& target) {
+  if (elsewhere(g)) [[unlikely]]
+    return reduce_to(pointwise_gradient_elsewhere(op, which, attributes, g, in, out), target);
   const DType compute = compute_type(g.dtype());
   const auto& rows = backend(g.device()).pointwise_rows(op.index);
   const bool same_shape = g.shape() == target.shape;

@@ -31,6 +31,7 @@ struct Sum : Reduce {
   static constexpr auto attrs = std::tuple(attr(&Sum::dim, "dim"), attr(&Sum::keepdim, "keepdim"),
                                            attr(&Sum::dtype, "dtype"));
   Tensor forward(const Tensor& x) const;
+  Tensor forward_cuda(const Tensor& x) const;
   template <class T> T vjp(T g, T x, T) const {
     return expand(restore_dims(g, x, dim, keepdim), x.shape());
   }

@@ -4,6 +4,7 @@
 
 #include "lightgrad/base/where.h"
 #include "lightgrad/ops/creation.h"
+#include "lightgrad/ops/cuda.h"
 
 namespace lg {
 
@@ -167,6 +168,7 @@ Tensor own(Tensor g) {
 
 Tensor zeros_for(const Shape& shape, DType dtype) { return zeros(shape, dtype); }
 Tensor cast(const Tensor& g, DType dtype) { return to(g, dtype); }
+Tensor on_device(const Tensor& g, Device device) { return to_device(g, device); }
 
 }  // namespace autograd
 }  // namespace lg

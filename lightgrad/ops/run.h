@@ -8,6 +8,7 @@
 
 #include "lightgrad/autograd/node.h"
 #include "lightgrad/backend/backend.h"
+#include "lightgrad/ops/elsewhere.h"
 #include "lightgrad/ops/ops.h"
 #include "lightgrad/ops/run_watched.h"
 
@@ -60,6 +61,7 @@ struct PointwiseTraits {
   Rule rule;
   bool is_where;  // the first input is a condition and has no say in the dtype
   std::string_view name;
+  std::size_t attributes;
 };
 Tensor pointwise_forward(const PointwiseTraits& op, const double* attributes,
                          const Tensor* const* in, const Tensor* out = nullptr);
@@ -68,14 +70,21 @@ Tensor pointwise_forward(const PointwiseTraits& op, const double* attributes,
 Tensor pointwise_gradient(const PointwiseTraits& op, int which, const double* attributes,
                           const Tensor& g, bool g_is_free, const Tensor* in, const Tensor& out,
                           const Meta& target);
+// Both where the tensors lie on another device; `operands`: the dtype that they are computed from.
+Tensor pointwise_elsewhere(const PointwiseTraits& op, const double* attributes,
+                           const Tensor* const* in, const Shape& shape, DType operands,
+                           DType result, const Tensor* out);
+Tensor pointwise_gradient_elsewhere(const PointwiseTraits& op, int which, const double* attributes,
+                                    const Tensor& g, const Tensor* in, const Tensor& out);
 Tensor reduce_to(Tensor g, const Meta& target);  // sum_to and cast, where they change anything
 // pointwise_forward while somebody watches (base/watch.h).
 Tensor pointwise_watched(const PointwiseTraits& op, const double* attributes,
                          const Tensor* const* in, const Tensor* out = nullptr);
 
 template <class Op> constexpr PointwiseTraits traits() {
-  return {PointwiseOps::index<Op>(), Op::arity, Op::rule, std::same_as<Op, ops::Where>,
-          Op::info.name};
+  return {
+      PointwiseOps::index<Op>(),    Op::arity,     Op::rule,
+      std::same_as<Op, ops::Where>, Op::info.name, static_cast<std::size_t>(attribute_count<Op>)};
 }
 // The same for an operation with these attributes, which may have a say in its rule.
 template <class Op> constexpr PointwiseTraits traits(const double* attributes) {
@@ -223,6 +232,8 @@ template <class Op> struct OpNode final : Node {
           if (wanted >> i & 1 && !x[i].defined())
             x[i] = Tensor::shape_only(meta[i].shape, meta[i].dtype);
         }
+        if (detail::elsewhere(g)) [[unlikely]]
+          return detail::backward_elsewhere(op, g, x, y, wanted, gradients);
         // As above: what the first input's gradient does not mention may go before that is made.
         if (last_pass && wanted & 1 && wanted != 1 && !(wanted_values<Op>[0] & 1)) {
           op.backward(g, x, y, wanted & ~1u, gradients);
@@ -231,6 +242,8 @@ template <class Op> struct OpNode final : Node {
         }
         op.backward(g, x, y, wanted, gradients);
       } else if (!autograd::grad_enabled) {
+        if (detail::elsewhere(g)) [[unlikely]]
+          return detail::backward_elsewhere(op, g, x, y, wanted, gradients);
         op.backward(g, x, y, wanted, gradients);
         if (watch::on(watch::profile)) [[unlikely]]
           detail::add_backward_cost(op, meta, out_meta, wanted);
@@ -301,7 +314,7 @@ template <class Op, class... T> result_t<Op> run(Op op, const T&... tensors) {
     return op.forward(tensors...);
   } else {
     if constexpr (requires { Op::widens_half; }) {
-      if (detail::any_half(in)) {  // computed in float32, rounded once
+      if (detail::any_half(in) && !detail::elsewhere(in)) {  // computed in float32, rounded once
         const DType half = [&] {
           for (auto* t : in)
             if (t->defined() && is_half(t->dtype())) return t->dtype();
@@ -324,7 +337,9 @@ template <class Op, class... T> result_t<Op> run(Op op, const T&... tensors) {
         y = detail::pointwise_forward(traits, numbers.data(), in);
     } else {
       detail::check_device(Op::info.name, in);
-      if (watched) [[unlikely]]
+      if (detail::elsewhere(in)) [[unlikely]]
+        y = detail::forward_elsewhere(op, in, tensors...);
+      else if (watched) [[unlikely]]
         y = detail::forward_watched(op, in, tensors...);
       else
         y = op.forward(tensors...);

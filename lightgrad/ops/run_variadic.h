@@ -40,6 +40,10 @@ template <class Op> result_t<Op> run_variadic(Op op, const std::vector<Tensor>& 
   for (const Tensor& t : tensors) {
     if (!t.defined()) detail::fail_undefined(Op::info.name, Op::info.args[0]);
     wanted |= t.requires_grad();
+    if constexpr (!IsComposite<Op>) {
+      const Tensor* const in[] = {&t};
+      if (detail::elsewhere(t)) detail::fail_no_kernel(Op::info.name, in);
+    }
   }
   if constexpr (IsComposite<Op>) {
     return op.forward(tensors);

@@ -147,6 +147,8 @@
   ROW(Attention, scaled_dot_product_attention) \
   ROW(BatchNorm, batch_norm_rows)
 
+#define LG_STRUCTURAL_5(ROW) ROW(FusedMlp, fused_mlp)
+
 // The first attribute stands behind the first input, as in PyTorch: gather(x, dim, index).
 #define LG_ALONG_2(ROW) \
   ROW(Gather, gather)   \
@@ -169,6 +171,7 @@
   LG_STRUCTURAL_2(ROW)     \
   LG_STRUCTURAL_3(ROW)     \
   LG_STRUCTURAL_4(ROW)     \
+  LG_STRUCTURAL_5(ROW)     \
   LG_ALONG_2(ROW)          \
   LG_ALONG_3(ROW)          \
   LG_STRUCTURAL_N(ROW)

@@ -13,6 +13,7 @@ namespace lg {
 
 void Tensor::copy_out(void* to, DType dtype) const {
   if (numel() == 0) return;
+  if (device().type != DeviceType::cpu) return to_cpu().copy_out(to, dtype);
   backend(device()).copy(
       {shape(), contiguous_strides(shape()), strides(), dtype, this->dtype(), to, raw_data()});
 }
@@ -22,7 +23,9 @@ void Tensor::assign(const Tensor& source) const {
     fail(ErrorKind::value, "assign", "a value of shape ", source.shape(),
          " does not fit into shape ", shape());
   }
-  if (numel() > 0) {
+  if (detail::elsewhere(*this) || detail::elsewhere(source)) {
+    detail::assign_elsewhere(*this, source);
+  } else if (numel() > 0) {
     // The same memory in another order must be read before it is written.
     const bool shared = source.impl()->storage.get() == impl()->storage.get();
     const Tensor from = shared ? source.copy() : source;

@@ -11,6 +11,7 @@ struct Cast : Heavy<1> {
   static constexpr OpInfo info{.name = "cast", .math = "x as another dtype, always a copy"};
   static constexpr auto attrs = std::tuple(required(&Cast::dtype, "dtype"));
   Tensor forward(const Tensor& x) const;
+  Tensor forward_cuda(const Tensor& x) const;
   template <class T> T vjp(T g, T x, T) const { return to(g, x.dtype()); }
 };
 
@@ -23,6 +24,7 @@ struct To : Composite<1> {
 };
 
 struct Clone : Heavy<1> {
+  static constexpr bool any_device = true;
   static constexpr OpInfo info{.name = "clone", .math = "x copied to memory of its own, row-major"};
   Tensor forward(const Tensor& x) const { return x.copy(); }
   template <class T> static T vjp(T g, T, T) { return g; }
@@ -56,6 +58,7 @@ struct SumTo : View {  // x itself where it has the shape
   static constexpr auto attrs = std::tuple(required(&SumTo::shape, "shape"));
   static Cost cost(Metas in, const Meta& out) { return {in[0].numel(), moved(in, out)}; }
   Tensor forward(const Tensor& x) const;
+  Tensor forward_cuda(const Tensor& x) const;
   template <class T> T vjp(T g, T x, T) const { return expand(g, x.shape()); }
 };
 

@@ -154,11 +154,13 @@ class Printer {
 
 std::string Tensor::to_string() const {
   if (!defined()) return "tensor(undefined)";
-  std::string s = Printer(*this).print();
+  const Tensor here = to_cpu();
+  std::string s = Printer(here).print();
   const bool says_itself =
       dtype() == DType::float32 || dtype() == DType::int64 || dtype() == DType::bool_;
   if (numel() == 0) s += text(", shape=", shape());
   if (!says_itself) s += text(", dtype=", name_of(dtype()));
+  if (device().type != DeviceType::cpu) s += text(", device='", device(), "'");
   if (requires_grad()) s += ", requires_grad=True";
   return s + ")";
 }

@@ -74,6 +74,10 @@ std::int64_t Tensor::size_from_end(std::int64_t axis) const {
 }
 
 void Tensor::check_dtype(DType wanted) const {
+  if (device().type != DeviceType::cpu) {
+    fail(ErrorKind::runtime, "data", "the tensor (", describe(), ") lies on ", device(),
+         ", its elements are read on the CPU; use to(\"cpu\")");
+  }
   if (dtype() != wanted) {
     fail(ErrorKind::type, "data", "the tensor is ", name_of(dtype()), ", read as ",
          name_of(wanted));
@@ -101,7 +105,12 @@ Tensor Tensor::view_as(const Shape& shape, const Shape& strides, std::int64_t sh
 
 Tensor Tensor::detach() const { return view_as(shape(), strides()); }
 
+namespace detail {
+Tensor copy_elsewhere(const Tensor& x);  // ops/cuda.cpp
+}
+
 Tensor Tensor::copy() const {
+  if (device().type != DeviceType::cpu) return detail::copy_elsewhere(*this);
   Tensor t = empty(shape(), dtype());
   copy_out(t.raw_data(), dtype());
   return t;
@@ -110,6 +119,10 @@ Tensor Tensor::copy() const {
 Tensor Tensor::contiguous_data() const { return is_contiguous() ? *this : copy(); }
 
 void Tensor::set_grad(Tensor g) const {
+  if (g.defined() && !(g.device() == device())) {
+    fail(ErrorKind::value, "grad", "the tensor lies on ", device(), ", the gradient on ",
+         g.device());
+  }
   if (g.defined() && !(g.shape() == shape() && g.dtype() == dtype())) {
     fail(ErrorKind::value, "grad", "the tensor is ", describe(), ", the gradient ", g.describe());
   }

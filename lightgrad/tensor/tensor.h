@@ -87,6 +87,8 @@ class Tensor {
   std::string to_string() const;  // as NumPy prints
   std::string describe() const;   // "float32 [2, 3]", for error messages
 
+  // This tensor when it lies in the CPU's memory, else a copy there; no gradient is recorded.
+  Tensor to_cpu() const;
   // Writes the elements, row-major and converted to `dtype`, to memory of the caller's.
   void copy_out(void* to, DType dtype) const;
 
@@ -152,6 +154,7 @@ class Tensor {
   void check_one_element() const;
   template <class F> void visit_item(F&& f) const {
     check_one_element();
+    if (device().type != DeviceType::cpu) return to_cpu().visit_item(f);
     visit(dtype(), [&]<class T>(T) { f(*static_cast<const T*>(raw_data())); });
   }
 };

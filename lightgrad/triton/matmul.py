@@ -10,7 +10,7 @@ import triton.language as tl
 from .elementary import gelu, gelu_tanh
 from .rule import BYTES, Kernel, Variant, for_each_type
 
-NONE, RELU, GELU, GELU_TANH = 0, 1, 2, 3  # as kernels::Activation
+NONE, RELU, GELU, GELU_TANH = 0, 1, 2, 3  # as cuda::Epilogue
 
 
 @triton.jit

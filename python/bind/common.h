@@ -68,6 +68,8 @@ Shape shape_from_args(const nb::args& args, const char* operation);
 // unless `share`, which lets a buffer's or tensor's memory be used as it is where the dtype fits.
 Tensor tensor_from_data(nb::handle data, std::optional<DType> dtype, bool share = false);
 void check_device(const std::optional<std::string>& device);  // None or "cpu"
+// t on the named device; where it is without a name.
+Tensor placed(Tensor t, const std::optional<std::string>& device);
 
 // A tensor's memory as a NumPy array, and the slots of the class that files share (operators.cpp,
 // interop.cpp).
@@ -118,6 +120,7 @@ void bind_nn(nb::module_& m);
 void bind_optim(nb::module_& m);
 void bind_io(nb::module_& m);
 void bind_graph(nb::module_& m);
+void bind_cuda(nb::module_& m);
 void bind_profile(nb::module_& m);
 
 }  // namespace lg::python

@@ -10,7 +10,7 @@ namespace {
 using Device = std::optional<std::string>;
 
 Tensor finish(Tensor t, const Device& device, bool requires_grad) {
-  check_device(device);
+  t = placed(std::move(t), device);
   if (requires_grad) t.set_requires_grad();
   return t;
 }

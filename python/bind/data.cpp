@@ -286,9 +286,14 @@ static Tensor from_numpy(nb::object array) {
 
 void check_device(const std::optional<std::string>& device) {
   if (device && *device != "cpu") {
-    fail(ErrorKind::runtime, "device", "'", *device,
-         "' has no backend in this build; there is only 'cpu'");
+    parse_device(*device);
+    fail(ErrorKind::runtime, "device", "layers are made on the CPU, not on '", *device,
+         "'; move them with to('", *device, "')");
   }
+}
+
+Tensor placed(Tensor t, const std::optional<std::string>& device) {
+  return device ? to_device(t, parse_device(*device)) : t;
 }
 
 void bind_data(nb::module_& m) {
@@ -296,8 +301,7 @@ void bind_data(nb::module_& m) {
       "tensor",
       [](nb::handle data, std::optional<DType> dtype, std::optional<std::string> device,
          bool requires_grad) {
-        check_device(device);
-        Tensor t = tensor_from_data(data, dtype);
+        Tensor t = placed(tensor_from_data(data, dtype), device);
         if (requires_grad) t.set_requires_grad();
         return t;
       },

@@ -35,7 +35,8 @@ struct DLManagedTensorVersioned {
   std::uint64_t flags;
   DLTensor tensor;
 };
-constexpr std::int32_t dl_cpu = 1;
+constexpr std::int32_t dl_cpu = 1, dl_cuda = 2;
+DLDevice dl_device(Device d) { return {d.type == DeviceType::cpu ? dl_cpu : dl_cuda, d.index}; }
 constexpr std::uint64_t dl_read_only = 1;
 constexpr const char *plain_name = "dltensor", *versioned_name = "dltensor_versioned";
 enum DLCode : std::uint8_t { dl_int = 0, dl_uint = 1, dl_float = 2, dl_bfloat = 4, dl_bool = 6 };
@@ -83,8 +84,8 @@ template <class Managed> struct DLExport : Export {
   Managed managed{};
 
   explicit DLExport(const Tensor& t) : Export(t) {
-    managed.tensor = {t.raw_data(),  {dl_cpu, 0},     t.rank(), dl_dtype(t.dtype()),
-                      shape.begin(), strides.begin(), 0};
+    managed.tensor = {t.raw_data(),  dl_device(t.device()), t.rank(), dl_dtype(t.dtype()),
+                      shape.begin(), strides.begin(),       0};
     managed.context = this;
     managed.deleter = [](Managed* m) { delete static_cast<DLExport*>(m->context); };
     if constexpr (requires { managed.major; }) managed.major = 1;
@@ -112,9 +113,9 @@ template <class Managed>
 Tensor from_capsule(PyObject* capsule, const char* name, const char* used_name) {
   auto* m = static_cast<Managed*>(PyCapsule_GetPointer(capsule, name));
   const DLTensor& d = m->tensor;
-  if (d.device.type != dl_cpu) {
+  if (d.device.type != dl_cpu && d.device.type != dl_cuda) {
     fail(ErrorKind::value, "from_dlpack", "the array lies on a device of DLPack type ",
-         d.device.type, ", expected the CPU");
+         d.device.type, ", expected the CPU or a CUDA device");
   }
   if constexpr (requires { m->flags; }) {
     if (m->major != 1)
@@ -147,9 +148,14 @@ Tensor from_capsule(PyObject* capsule, const char* name, const char* used_name) 
     p->deleter(p);
   });
   const std::int64_t bytes = n > 0 ? (high - low + 1) * item : 0;
-  return Tensor::on(
+  Tensor t = Tensor::on(
       Storage::borrow(first + low * item, static_cast<std::size_t>(bytes), std::move(owner)), shape,
       strides, -low, dtype);
+  if (d.device.type == dl_cuda) {
+    cuda::synchronize(d.device.id);  // whoever made it may have a queue of its own
+    t.impl()->device = {DeviceType::cuda, static_cast<std::int8_t>(d.device.id)};
+  }
+  return t;
 }
 
 const char* format_of(DType t) {
@@ -216,6 +222,8 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags) noexcept {
   const Tensor& t = tensor_of(self);
   view->obj = nullptr;
   auto refuse = [&](const char* why) { return PyErr_SetString(PyExc_BufferError, why), -1; };
+  if (t.device().type != DeviceType::cpu)
+    return refuse("buffer: the tensor does not lie in the CPU's memory; use to(\"cpu\") first");
   if (t.requires_grad())
     return refuse("buffer: the tensor requires a gradient; use detach() first");
   const char* format = format_of(t.dtype());
@@ -251,6 +259,10 @@ void release_buffer(PyObject*, Py_buffer* view) noexcept {
 nb::object to_numpy(nb::handle tensor) {
   const Tensor& t = tensor_of(tensor.ptr());
   check_shareable(t, "numpy");
+  if (t.device().type != DeviceType::cpu) {
+    fail(ErrorKind::type, "numpy", "the tensor lies on ", t.device(),
+         "; use to(\"cpu\") first, or numpy(force=True)");
+  }
   if (t.dtype() == DType::bfloat16)
     fail(ErrorKind::type, "numpy", "NumPy has no bfloat16; use float() first");
   nb::object view = nb::steal(PyMemoryView_FromObject(tensor.ptr()));
@@ -265,7 +277,7 @@ void bind_interop(nb::module_&, nb::class_<PyTensor>& tensor) {
           "numpy",
           [](nb::handle self, bool force) {
             if (!force) return to_numpy(self);
-            const Tensor t = tensor_of(self.ptr()).detach();
+            const Tensor t = tensor_of(self.ptr()).detach().to_cpu();
             return to_numpy(nb::cast(t.dtype() == DType::bfloat16 ? to(t, DType::float32) : t));
           },
           nb::kw_only(), "force"_a = false,
@@ -281,13 +293,18 @@ void bind_interop(nb::module_&, nb::class_<PyTensor>& tensor) {
           "dtype"_a = nb::none(), "copy"_a = nb::none())
       .def(
           "__dlpack__",
-          [](const Tensor& t, nb::handle, nb::object max_version, nb::object dl_device,
+          [](const Tensor& t, nb::handle, nb::object max_version, nb::object wanted_device,
              nb::object copy) {
             check_shareable(t, "dlpack");
-            if (!dl_device.is_none() && !dl_device.equal(nb::make_tuple(dl_cpu, 0))) {
-              fail(ErrorKind::value, "dlpack", "the tensor lies on the CPU, ",
-                   nb::repr(dl_device).c_str(), " was asked for");
+            const DLDevice here = lg::python::dl_device(t.device());
+            if (!wanted_device.is_none() &&
+                !wanted_device.equal(nb::make_tuple(here.type, here.id))) {
+              fail(ErrorKind::value, "dlpack", "the tensor lies on ",
+                   here.type == dl_cpu ? "the CPU" : t.device().to_string(), ", ",
+                   nb::repr(wanted_device).c_str(), " was asked for");
             }
+            // What is queued is done before another stream reads.
+            if (here.type == dl_cuda) cuda::synchronize(here.id);
             const Tensor out = !copy.is_none() && nb::cast<bool>(copy) ? t.copy() : t;
             const bool versioned = !max_version.is_none() && nb::cast<int>(max_version[0]) >= 1;
             return versioned ? capsule_of<DLManagedTensorVersioned>(out, versioned_name)
@@ -295,7 +312,10 @@ void bind_interop(nb::module_&, nb::class_<PyTensor>& tensor) {
           },
           nb::kw_only(), "stream"_a = nb::none(), "max_version"_a = nb::none(),
           "dl_device"_a = nb::none(), "copy"_a = nb::none())
-      .def("__dlpack_device__", [](const Tensor&) { return nb::make_tuple(dl_cpu, 0); });
+      .def("__dlpack_device__", [](const Tensor& t) {
+        const DLDevice d = dl_device(t.device());
+        return nb::make_tuple(d.type, d.id);
+      });
 }
 
 }  // namespace lg::python

@@ -53,13 +53,14 @@ nb::object load_state(Module& m, nb::handle state, bool strict) {
 
 Mod<> convert(Module& m, const nb::args& args, const nb::kwargs& kwargs) {
   std::optional<DType> dtype;
+  std::optional<Device> device;
   const auto take = [&](nb::handle h) {
     DType t;
     if (h.is_none()) return;
     if (load_dtype(h.ptr(), t))
       dtype = t;
     else
-      check_device(nb::cast<std::string>(nb::str(h)));
+      device = parse_device(nb::cast<std::string>(nb::str(h)));
   };
   for (nb::handle h : args) take(h);
   for (auto [name, h] : kwargs) {
@@ -70,6 +71,7 @@ Mod<> convert(Module& m, const nb::args& args, const nb::kwargs& kwargs) {
       fail(ErrorKind::type, "to", "unexpected keyword argument \"", key, "\"");
   }
   if (dtype) m.to(*dtype);
+  if (device) m.to(*device);
   return Mod<>(&m);
 }
 

@@ -41,6 +41,22 @@ void bind_parameter_layers(nb::module_& m) {
   linear.def("reset_parameters", &nn::Linear::reset_parameters);
   bind_forward<nn::Linear>(linear, nn::signature_t<nn::Linear>(), "x"_a);
 
+  auto mlp = layer_class<nn::FusedMlp>(
+      m, "FusedMLP", "LayerNorm(ReLU(x weight^T + bias)) gamma + beta as one operation.");
+  constructor(
+      mlp,
+      [](nb::pointer_and_handle<nn::FusedMlp> self, std::int64_t in, std::int64_t out, double eps,
+         const Device& device, OptDType dtype) {
+        check_device(device);
+        build<nn::FusedMlp>(self.h, in, out, eps, dtype);
+      },
+      "in_features"_a, "out_features"_a, "eps"_a = 1e-5);
+  mlp.def_ro("in_features", &nn::FusedMlp::in_features)
+      .def_ro("out_features", &nn::FusedMlp::out_features)
+      .def_rw("eps", &nn::FusedMlp::eps);
+  mlp.def("reset_parameters", &nn::FusedMlp::reset_parameters);
+  bind_forward<nn::FusedMlp>(mlp, nn::signature_t<nn::FusedMlp>(), "x"_a);
+
   auto norm = layer_class<nn::LayerNorm>(m, "LayerNorm",
                                          "Normalises over the last dimensions, normalized_shape.");
   constructor(

@@ -49,8 +49,7 @@ template <class Scope, class... Self> void bind_extrema(Scope& s, const Self&...
 
 Tensor converted(const Tensor& x, std::optional<DType> dtype,
                  const std::optional<std::string>& device, bool copy) {
-  check_device(device);
-  Tensor y = to(x, dtype.value_or(x.dtype()));
+  Tensor y = placed(to(x, dtype.value_or(x.dtype())), device);
   return copy && y.is_same(x) ? clone(x) : y;
 }
 
@@ -103,17 +102,20 @@ void bind_facts(nb::class_<PyTensor>& t) {
           [](const Tensor& x) {
             if (x.numel() != 1)
               fail(ErrorKind::value, "item", "expected one element, got shape ", x.shape());
-            return number_of(x.raw_data(), x.dtype());
+            return number_of(x.to_cpu().raw_data(), x.dtype());
           },
           "The only element as a Python number.")
       .def(
           "tolist",
-          [](const Tensor& x) { return nested_list(x, static_cast<const char*>(x.raw_data()), 0); },
+          [](const Tensor& x) {
+            const Tensor here = x.to_cpu();
+            return nested_list(here, static_cast<const char*>(here.raw_data()), 0);
+          },
           "Nested lists of Python numbers.")
       .def("__format__", [](nb::handle self, nb::str spec) -> nb::object {
         const Tensor& x = tensor_of(self.ptr());
         nb::object value = nb::repr(self);
-        if (x.rank() == 0) value = number_of(x.raw_data(), x.dtype());
+        if (x.rank() == 0) value = number_of(x.to_cpu().raw_data(), x.dtype());
         return nb::steal(PyObject_Format(value.ptr(), spec.ptr()));
       });
 }
@@ -177,6 +179,9 @@ void bind_conversions(nb::class_<PyTensor>& t) {
             return converted(x, other.dtype(), {}, copy);
           },
           "other"_a, "copy"_a = false)
+      .def(
+          "cuda", [](const Tensor& x, int index) { return placed(x, text("cuda:", index)); },
+          "index"_a = 0, "On a CUDA device; x itself when it lies there.")
       .def(
           "type", [](const Tensor& x, DType dtype) { return to(x, dtype); }, "dtype"_a)
       .def("type", [](const Tensor& x) { return text("lightgrad.", name_of(x.dtype())); })

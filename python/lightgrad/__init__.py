@@ -22,13 +22,14 @@ from lightgrad.autograd import (
 
 TYPE_CHECKING = False  # type checkers know the name; importing typing would take as long as all the rest
 if TYPE_CHECKING:
-    from lightgrad import datasets, io, nn, optim, profiler, transforms, utils
+    from lightgrad import cuda, datasets, io, nn, optim, profiler, transforms, utils
     from lightgrad.io import load, save
 
 __all__ = [
     *_core.__all__,
     "__version__",
     "autograd",
+    "cuda",
     "datasets",
     "enable_grad",
     "finfo",
@@ -46,6 +47,8 @@ __all__ = [
     "transforms",
     "utils",
 ]
+
+_core._cuda._set_own_kernels(__path__[0] + "/kernels")  # noqa: F405  where a wheel has some
 
 # PyTorch's other names for some operations, as functions and as methods.
 _ALIASES = {

@@ -141,6 +141,28 @@ void add_neural_samples(Samples& s) {
        LG_F(cross_entropy(a[0], a[1])),
        LG_F(-sum(a[1] * log_softmax(a[0])) / 3)},
       {{u({5}, 135), integers({}, 0, 5, 136)}, LG_F(cross_entropy(a[0], a[1]))}};
+  auto fused_mlp = [](Tensors in, double eps) {
+    return Sample{
+        std::move(in),
+        [=](const Tensors& a) { return Tensors{lg::fused_mlp(a[0], a[1], a[2], a[3], a[4], eps)}; },
+        [=](const Tensors& a) {
+          const Tensor h = relu(matmul(a[0], transpose(a[1], 0, 1)) + a[2]);
+          const Tensor d = h - mean(h, -1, true);
+          return Tensors{d / sqrt(mean(d * d, -1, true) + eps) * a[3] + a[4]};
+        },
+        [=](const Tensors& a) {
+          return Tensors{make_op<ops::FusedMlp>(eps).composite(a[0], a[1], a[2], a[3], a[4])};
+        }};
+  };
+  s["fused_mlp"] = {
+      fused_mlp({u({4, 3}, 160), u({5, 3}, 161), u({5}, 162), u({5}, 163), u({5}, 164)}, 1e-5),
+      fused_mlp({u({2, 3, 4}, 165), u({6, 4}, 166), u({6}, 167), u({6}, 168), u({6}, 169)}, 0.1),
+      {{u({300, 40}, 170), u({70, 40}, 171), u({70}, 172), u({70}, 173), u({70}, 174)},
+       LG_F(lg::fused_mlp(a[0], a[1], a[2], a[3], a[4])),
+       {},
+       {},
+       true,
+       1e-4}};
   s["nll_loss"] = {
       {{m, target},
        LG_F(nll_loss(a[0], a[1])),

@@ -4,7 +4,7 @@
 
 #include <gtest/gtest.h>
 
-#include "lightgrad/data/sha256.h"
+#include "lightgrad/base/sha256.h"
 #include "lightgrad/data/subprocess.h"
 #include "tests/cpp/data_testing.h"
 #include "tests/cpp/io_testing.h"

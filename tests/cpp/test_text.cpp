@@ -6,7 +6,7 @@
 
 #include <chrono>
 
-#include "lightgrad/data/sha256.h"
+#include "lightgrad/base/sha256.h"
 #include "lightgrad/data/subprocess.h"
 #include "tests/cpp/data_testing.h"
 #include "tests/cpp/io_testing.h"

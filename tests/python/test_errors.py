@@ -93,7 +93,7 @@ CASES = {
     "gelu": (lambda: lg.gelu(lg.ones(2), approximate="fast"), ValueError, "gelu.*fast"),
     "dropout": (lambda: lg.dropout(lg.ones(2), 1.5), ValueError, "dropout.*1.5"),
     "threads": (lambda: lg.set_num_threads(0), ValueError, "0"),
-    "device": (lambda: lg.ones(2, device="cuda"), RuntimeError, "device: 'cuda' has no backend"),
+    "device": (lambda: lg.ones(2, device="tpu"), ValueError, "device: 'tpu' is none; there are 'cpu', 'cuda'"),
     "T of three dimensions": (lambda: lg.ones(1, 2, 3).T, ValueError, "T: expected at most 2 dimensions"),
     "mT of one": (lambda: lg.ones(1).mT, ValueError, "mT: expected at least 2 dimensions"),
     # copies

@@ -474,3 +474,26 @@ def test_attention_beside_torch(masked):
             assert np.allclose(w.detach().numpy(), u.detach().numpy(), atol=1e-6)
         else:
             assert w is None
+
+
+def test_fused_mlp():
+    lg.manual_seed(0)
+    m = nn.FusedMLP(12, 20)
+    assert list(m.state_dict()) == ["weight", "bias", "gamma", "beta"]
+    assert repr(m) == "FusedMLP(in_features=12, out_features=20, eps=1e-05)"
+    parts = nn.Sequential(nn.Linear(12, 20), nn.ReLU(), nn.LayerNorm(20))
+    for a, b in zip(m.parameters(), parts.parameters(), strict=True):
+        b.data = a
+    x, g = lg.randn(3, 7, 12), lg.randn(3, 7, 20)
+    y, want = m(x), parts(x)
+    np.testing.assert_allclose(y.detach().numpy(), want.detach().numpy(), rtol=1e-5, atol=1e-5)
+    y.backward(g)
+    want.backward(g)
+    for a, b in zip(m.parameters(), parts.parameters(), strict=True):
+        np.testing.assert_allclose(a.grad.numpy(), b.grad.numpy(), rtol=1e-4, atol=1e-4)
+    halves = [t.to(lg.bfloat16) for t in (x, *m.parameters())]
+    assert nn.functional.fused_mlp(*halves).dtype == lg.bfloat16
+    assert lg.autograd.gradcheck(
+        lambda *a: nn.functional.fused_mlp(*a),
+        [lg.randn(*s, dtype=lg.float64, requires_grad=True) for s in ((3, 4), (5, 4), (5,), (5,), (5,))],
+    )

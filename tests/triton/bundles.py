@@ -10,7 +10,21 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 POINTWISE = ROOT / "build" / "triton" / "pointwise.py"  # CMake's target pointwise_kernels
 # The bundle that the device's tests run on: every kernel by hand, and enough of the pointwise ones.
-POINTWISE_USED = ("add", "sub", "mul", "div", "relu", "gelu_erf", "exp", "where", "gt", "clamp", "leaky_relu", "neg")
+POINTWISE_USED = (
+    "add",
+    "sub",
+    "mul",
+    "div",
+    "relu",
+    "gelu_erf",
+    "gelu_tanh",
+    "exp",
+    "where",
+    "gt",
+    "clamp",
+    "leaky_relu",
+    "neg",
+)
 
 
 def used_kernels(kernels) -> list[str]:

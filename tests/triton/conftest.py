@@ -1,5 +1,6 @@
 """Tests of the Triton kernels. They run apart from the others: Triton in its interpreter does not go with PyTorch."""
 
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -39,6 +40,12 @@ def device(bundle, kernels):
     lg.cuda.load_kernels(str(bundle))
     assert lg.cuda.is_available(), lg.cuda.why_not_available()
     return stand_in
+
+
+def pytest_sessionfinish(session, exitstatus):
+    """Where Triton is not, everything is left out, and that is no failure."""
+    if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and not importlib.util.find_spec("triton"):
+        session.exitstatus = pytest.ExitCode.OK
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -17,6 +17,13 @@ POSITIVE = ("sqrt", "rsqrt", "reciprocal", "log", "div", "pow", "floor_divide", 
 rng = np.random.default_rng(11)
 
 
+@pytest.fixture(autouse=True)
+def seeded():
+    """Each test has its own numbers, whichever ran before it."""
+    global rng
+    rng = np.random.default_rng(11)
+
+
 def operation(name):
     """The operation of a kernel and, for a gradient, which input's."""
     base, _, which = name.partition("_vjp_")

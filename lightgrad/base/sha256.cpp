@@ -1,11 +1,11 @@
-#include "lightgrad/data/sha256.h"
+#include "lightgrad/base/sha256.h"
 
 #include <array>
 #include <bit>
 #include <cstdint>
 #include <cstring>
 
-namespace lg::data {
+namespace lg {
 namespace {
 
 // The first 32 bits of the fractional parts of the cube roots of the first 64 primes.
@@ -71,4 +71,4 @@ std::string sha256(std::string_view bytes) {
   return hex;
 }
 
-}  // namespace lg::data
+}  // namespace lg
