@@ -97,13 +97,18 @@ template <class T> struct Transformed {
   }
 
   // Of `pass` outputs.
-  void products(const T* u, const T* v, T* m) const {
+  void products(const T* u, const T* v, T* m, Ahead& x, Ahead y) const {
     const std::int64_t wide = t.width[0].outs, vectors = tiles.row / t.lanes;
+    const std::int64_t calls = kFrequencies * (pass / wide) * ceil_div(vectors, 3);
+    const std::int64_t x_lines = ceil_div(x.lines(), calls * (padded / pass)),
+                       y_lines = ceil_div(y.lines(), calls);
     for (std::int64_t f = 0; f < kFrequencies; ++f) {
       for (std::int64_t o = 0; o < pass; o += wide) {
         for (std::int64_t at = 0, some = 0; at < vectors; at += some) {
           some = std::min<std::int64_t>(3, vectors - at);
           if (vectors - at == 4) some = 2;  // two and two, rather than three and one
+          x.fetch(x_lines);
+          y.fetch(y_lines);
           for (std::int64_t done = 0; done < channels; done += kDepth) {
             t.winograd.product[some - 1](
                 std::min(kDepth, channels - done), u + f * frequency + o * channels + done * wide,
@@ -115,6 +120,28 @@ template <class T> struct Transformed {
     }
   }
 
+  // Where piece k lies in images of `size`: two rows to a row of tiles, of `count` channels of its
+  // group's `all`, from `first` on.
+  Ahead place(const T* from, std::int64_t k, std::int64_t all, std::int64_t first,
+              std::int64_t count, const std::int64_t (&size)[2]) const {
+    const std::int64_t pieces = ceil_div(c.images * tiles.rows, piece), plane = size[0] * size[1];
+    const std::int64_t row = k % pieces * piece, image = row / tiles.rows, bytes = sizeof(T);
+    const std::int64_t images = std::min(piece / tiles.rows, c.images - image);
+    from += ((image * c.groups + k / pieces) * all + first) * plane;
+    if (images > 0) {
+      return {reinterpret_cast<const char*>(from), count * plane * bytes,
+              all * c.groups * plane * bytes, images};
+    }
+    return {reinterpret_cast<const char*>(from + row % tiles.rows * 2 * size[1]),
+            piece * 2 * size[1] * bytes, plane * bytes, count};
+  }
+  Ahead pixels(const T* x, std::int64_t k) const {
+    return place(x, k, channels, 0, channels, tiles.size);
+  }
+  Ahead results(const T* y, std::int64_t k, std::int64_t o) const {
+    return place(y, k, outs, o, std::min(pass, outs - o), tiles.out);
+  }
+
   bool run(const T* x, const T* weight, const T* bias, T* y) const {
     if (t.winograd.input == nullptr) return false;  // a target without vectors
     Scratch<T> u(c.groups * kFrequencies * frequency);
@@ -122,7 +149,9 @@ template <class T> struct Transformed {
     const std::int64_t all = c.images * tiles.rows, pieces = ceil_div(all, piece);
     const std::int64_t plane = tiles.size[0] * tiles.size[1], out = tiles.out[0] * tiles.out[1];
     std::atomic<bool> finite = true;
-    parallel_for(c.groups * pieces, 1, [&](std::int64_t begin, std::int64_t end) {
+    // A thread knows its next piece, whose pixels come from memory during the products of this one.
+    const std::int64_t grain = std::max<std::int64_t>(1, c.groups * pieces / 16);
+    parallel_for(c.groups * pieces, grain, [&](std::int64_t begin, std::int64_t end) {
       Scratch<T> v(kFrequencies * tiles.in_frequency + t.lanes),
           m(kFrequencies * tiles.out_frequency + t.lanes);
       for (std::int64_t k = begin; k < end && finite; ++k) {
@@ -141,8 +170,10 @@ template <class T> struct Transformed {
                                    top + 2 * row, rows, v.get() + at);
         });
         if (!good) finite = false;
+        Ahead ahead = k + 1 < end ? pixels(x, k + 1) : Ahead();
         for (std::int64_t o = 0; o < padded; o += pass) {
-          products(u.get() + group * kFrequencies * frequency + o * channels, v.get(), m.get());
+          products(u.get() + group * kFrequencies * frequency + o * channels, v.get(), m.get(),
+                   ahead, results(y, k, o));
           const T* const start = bias ? bias + group * outs + o : nullptr;
           each_image([&](auto n, auto row, auto rows, auto at) {
             t.winograd.output(
