@@ -67,6 +67,7 @@ class Work {
   Work& operator=(const Work&) = delete;
 
   explicit operator bool() const { return log_ != nullptr; }  // whether it is recorded
+  int thread() const { return record_.thread; }
   void set(Cost cost) {
     record_.cost = cost;
     is_set_ = true;

@@ -126,6 +126,7 @@ Summary detail::summarize(nn::Module& model, const std::function<void()>& run) {
   const Root root(model);
   Tally tally(model);
   std::vector<watch::Record> log;
+  int thread = 0;
   {
     struct Recording {
       std::int64_t start = watch::start_recording();
@@ -140,14 +141,16 @@ Summary detail::summarize(nn::Module& model, const std::function<void()>& run) {
     } recording;
     {
       const watch::Work all("summary", watch::Phase::forward);
+      thread = all.thread();
       run();
     }
     log = recording.stop();
   }
 
-  // Another thread may have worked, too: what follows "summary" at the next depth is the model's.
-  const auto all = std::find_if(log.begin(), log.end(),
-                                [](const watch::Record& r) { return *r.name == "summary"; });
+  // Other threads may have worked, too. What follows "summary" at the next depth is the model's.
+  const auto all = std::find_if(log.begin(), log.end(), [thread](const watch::Record& r) {
+    return r.thread == thread && *r.name == "summary";
+  });
   for (auto r = all + 1; r != log.end() && r->thread == all->thread; ++r)
     if (r->depth == all->depth + 1) tally.add(root.below(*r->path), *r);
   tally.summary.peak = all->peak;

@@ -155,6 +155,21 @@ TEST(Summary, InsideOfAModuleAndBesideAnotherThread) {
   EXPECT_EQ(find(outer->seen, "0").flops, 2 * 5 * 16 + 20);
 }
 
+TEST(Summary, OfTwoThreadsAtOnce) {
+  const auto expect_right = [](std::int64_t width) {
+    const auto model = nn::make<nn::Sequential>(nn::make<nn::Linear>(width, width));
+    EXPECT_EQ(summary(model, floats({20, width})).layers[0].flops, 20 * width * (2 * width + 1));
+  };
+  std::atomic<int> made = 0;
+  std::atomic<bool> stop = false;
+  std::thread other([&] {
+    for (; !stop; ++made) expect_right(3);
+  });
+  for (int i = 0; i < 200 || made < 200; ++i) expect_right(300);
+  stop = true;
+  other.join();
+}
+
 TEST(Summary, Table) {
   const auto model = nn::make<nn::Sequential>(
       nn::make<nn::Sequential>(nn::make<nn::Linear>(100, 1000), nn::make<nn::Identity>()),
