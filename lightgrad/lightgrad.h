@@ -1,6 +1,8 @@
 // lightgrad.h: the one header that users need.
 #pragma once
 
+#include "lightgrad/amp/autocast.h"
+#include "lightgrad/amp/grad_scaler.h"
 #include "lightgrad/autograd/function.h"
 #include "lightgrad/autograd/gradcheck.h"
 #include "lightgrad/autograd/node.h"
@@ -18,6 +20,7 @@
 #include "lightgrad/io/png.h"
 #include "lightgrad/io/safetensors.h"
 #include "lightgrad/nn/nn.h"
+#include "lightgrad/ops/checkpoint.h"
 #include "lightgrad/ops/creation.h"
 #include "lightgrad/ops/cuda.h"
 #include "lightgrad/ops/indexing.h"

@@ -23,7 +23,7 @@ ROOMS = {
     "ops": {"base", "tensor", "autograd", "backend"},
     "nn": OPS,
     "optim": OPS,
-    "amp": OPS,
+    "amp": OPS | {"optim"},  # a scaler steps optimizers
     "data": OPS,
     "io": OPS,
     "graph": OPS,

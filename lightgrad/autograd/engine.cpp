@@ -87,6 +87,7 @@ void mark_needed(const Run& run, std::span<Node* const> roots) {
 }
 
 void run_hooks(Node& n) {
+  if (!n.hooks || !n.g.defined()) return;
   for (std::size_t i = 0; i < n.hooks->size(); ++i) {
     auto run = (*n.hooks)[i].run;  // a copy: a hook may remove itself
     if (Tensor changed = run(n.g); changed.defined()) n.g = std::move(changed);
@@ -108,7 +109,7 @@ void visit_node(Node* n, const Run& run, Workspace& w) {
   if (run.captures) {
     execute = n->needed;
     if (auto it = run.captures->find(n); it != run.captures->end()) {
-      if (n->hooks && n->g.defined()) run_hooks(*n);
+      run_hooks(*n);
       Tensor& slot = (*run.captured)[it->second];
       slot = n->g;
       bool behind = false;
@@ -119,10 +120,10 @@ void visit_node(Node* n, const Run& run, Workspace& w) {
         n->g = {};
         return;
       }
-    } else if (n->hooks && n->g.defined()) {
+    } else {
       run_hooks(*n);
     }
-  } else if (n->hooks && n->g.defined()) {
+  } else {
     run_hooks(*n);
   }
 
@@ -187,7 +188,8 @@ void execute(const Run& run, std::span<Node* const> roots, std::span<Tensor> gra
     }
   } done{w};
 
-  autograd::GradMode mode(run.create);
+  const autograd::GradMode mode(run.create);
+  const autograd::AutocastMode off(DType::float32);  // the forward pass chose the dtypes
   count_users(run, roots, w);
   for (std::size_t i = 0; i < roots.size(); ++i) {
     Node* n = roots[i];

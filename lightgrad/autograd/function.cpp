@@ -5,22 +5,17 @@
 namespace lg::autograd {
 
 void FunctionContext::save_for_backward(std::vector<Tensor> tensors) {
-  saved_ = std::move(tensors);
-  versions_.clear();
-  for (const Tensor& t : saved_) {
-    versions_.push_back(t.defined() && t.impl()->storage ? t.impl()->storage->version() : 0);
-  }
+  saved_.clear();
+  for (Tensor& t : tensors) saved_.emplace_back(std::move(t));
 }
 
-std::vector<Tensor> FunctionContext::saved_tensors() const {
+std::vector<Tensor> FunctionContext::saved_tensors() {
+  std::vector<Tensor> tensors;
   for (std::size_t i = 0; i < saved_.size(); ++i) {
-    if (saved_[i].defined() && saved_[i].impl()->storage &&
-        saved_[i].impl()->storage->version() != versions_[i]) {
-      fail(ErrorKind::runtime, "backward", "saved tensor ", i, " (", saved_[i].describe(),
-           ") was changed by an in-place operation since forward");
-    }
+    saved_[i].check("a Function", text("saved tensor ", i));
+    tensors.push_back(saved_[i].take(false));
   }
-  return saved_;
+  return tensors;
 }
 
 namespace {
@@ -39,9 +34,6 @@ struct FunctionNode final : Node {
   std::string_view name() const override { return title; }
   Shape output_shape() const override { return out_shapes[0]; }
   DType output_dtype() const override { return out_dtypes[0]; }
-  std::vector<Tensor> saved() const override {
-    return context ? context->peek() : std::vector<Tensor>();
-  }
   void release_saved() override {
     if (context) context->release();
   }

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "lightgrad/autograd/node.h"
+#include "lightgrad/autograd/saved_tensor.h"
 
 namespace lg::autograd {
 
@@ -15,16 +15,14 @@ class FunctionContext {
  public:
   void save_for_backward(std::vector<Tensor> tensors);
   // RuntimeError when one of them was changed in place since.
-  std::vector<Tensor> saved_tensors() const;
+  std::vector<Tensor> saved_tensors();
   // needs_input_grad[i]: whether backward's result i will be used.
   std::vector<bool> needs_input_grad;
 
   void release() { saved_.clear(); }
-  const std::vector<Tensor>& peek() const { return saved_; }
 
  private:
-  std::vector<Tensor> saved_;
-  std::vector<std::uint32_t> versions_;
+  std::vector<SavedTensor> saved_;
 };
 
 using FunctionBackward =

@@ -49,8 +49,6 @@ struct Node {
   virtual void release_saved() {}
   // Whether g holds everything (a node of several outputs collects their gradients itself).
   virtual bool has_gradient() const { return g.defined(); }
-  // What the node keeps for its backward, for pictures and memory reports.
-  virtual std::vector<Tensor> saved() const { return {}; }
   // The sizes of the tensor that it made.
   virtual Shape output_shape() const { return {}; }
   virtual DType output_dtype() const { return DType::float32; }
@@ -75,6 +73,19 @@ struct LeafNode final : Node {
 namespace autograd {
 
 inline thread_local bool grad_enabled = true;
+
+// The dtype that autocast rounds to on this thread; float32: autocast is off (ops/autocast.h).
+inline thread_local DType autocast_dtype = DType::float32;
+
+class AutocastMode {
+ public:
+  explicit AutocastMode(DType dtype) : before_(std::exchange(autocast_dtype, dtype)) {}
+  ~AutocastMode() { autocast_dtype = before_; }
+  AutocastMode(const AutocastMode&) = delete;
+
+ private:
+  DType before_;
+};
 
 class GradMode {
  public:

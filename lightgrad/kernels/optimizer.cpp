@@ -2,6 +2,7 @@
 #include "lightgrad/kernels/optimizer.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 
 #include "lightgrad/base/parallel.h"
@@ -22,7 +23,7 @@ template <class T> struct OptimizerChunk {
   void (*sgd)(const SgdOptions&, const SgdTensor<T>&);
   void (*adam)(const AdamOptions&, const AdamTensor<T>&);
   double (*sum_of_squares)(const T* x, std::int64_t n);
-  void (*scale)(T* x, std::int64_t n, T factor);
+  bool (*scale)(T* x, std::int64_t n, T factor);
 };
 }  // namespace lg::kernels
 #endif
@@ -116,12 +117,18 @@ template <class T> double SumOfSquares(const T* x, std::int64_t n) {
   return sum.sum();
 }
 
-template <class T> void Scale(T* x, std::int64_t n, T factor) {
+// 0 times a product is 0, or NaN where that is not finite: their sum tells, at no cost beside the
+// memory's.
+template <class T> bool Scale(T* x, std::int64_t n, T factor) {
   const Tag<T> d;
-  const auto f = hn::Set(d, factor);
-  EachVector(d, n, [&](int, std::int64_t i, std::int64_t lanes) LIGHTGRAD_LANES {
-    StoreLanes(hn::Mul(LoadLanes(d, x + i, lanes), f), d, x + i, lanes);
+  const auto f = hn::Set(d, factor), zero = hn::Zero(d);
+  Slots<Tag<T>> zeros(T(0));
+  EachVector(d, n, [&](int s, std::int64_t i, std::int64_t lanes) LIGHTGRAD_LANES {
+    const auto y = hn::Mul(LoadLanes(d, x + i, lanes), f);
+    zeros.v[s] = hn::MulAdd(y, zero, zeros.v[s]);
+    StoreLanes(y, d, x + i, lanes);
   });
+  return zeros.sum() == 0;
 }
 
 template <class T>
@@ -201,11 +208,14 @@ template <class T> double sum_of_squares(std::span<const std::span<const T>> ten
   return sum;
 }
 
-template <class T> void scale_inplace(std::span<const std::span<T>> tensors, T factor) {
+template <class T> bool scale_inplace(std::span<const std::span<T>> tensors, T factor) {
   const auto chunk = chunk_kernels<T>().scale;
+  std::atomic<bool> finite{true};
   each_chunk(tensors, [&](std::span<T> x, std::int64_t begin, std::int64_t end, std::int64_t) {
-    chunk(x.data() + begin, end - begin, factor);
+    if (!chunk(x.data() + begin, end - begin, factor))
+      finite.store(false, std::memory_order_relaxed);
   });
+  return finite;
 }
 
 template <class T>
@@ -248,7 +258,7 @@ void adam_step_reference(const AdamOptions& o, T* p, const T* g, T* m, T* v, T* 
   template void sgd_steps(const SgdOptions&, std::span<const SgdTensor<T>>);           \
   template void adam_steps(const AdamOptions&, std::span<const AdamTensor<T>>);        \
   template double sum_of_squares(std::span<const std::span<const T>>);                 \
-  template void scale_inplace(std::span<const std::span<T>>, T);                       \
+  template bool scale_inplace(std::span<const std::span<T>>, T);                       \
   template void sgd_step_reference(const SgdOptions&, T*, const T*, T*, std::int64_t); \
   template void adam_step_reference(const AdamOptions&, T*, const T*, T*, T*, T*, std::int64_t);
 LIGHTGRAD_INSTANTIATE(float)

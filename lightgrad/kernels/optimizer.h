@@ -62,7 +62,8 @@ void adam_step(const AdamOptions& options, T* p, const T* g, T* m, T* v, T* vmax
 
 // Over all elements of all tensors; accumulated in double, chunk by chunk in rising order.
 template <class T> double sum_of_squares(std::span<const std::span<const T>> tensors);
-template <class T> void scale_inplace(std::span<const std::span<T>> tensors, T factor);
+// x *= factor; whether every product is finite, learnt on the way.
+template <class T> bool scale_inplace(std::span<const std::span<T>> tensors, T factor);
 
 // The same by plain loops.
 template <class T>

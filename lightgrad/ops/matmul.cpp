@@ -267,16 +267,18 @@ Tensor LinearActivation::forward(const Tensor& x, const Tensor& weight, const Te
     fail(ErrorKind::type, info.name, "x is ", x.describe(), ", expected a floating-point dtype");
   const Tensor* const in[] = {&x, &weight, &bias};
   const bool keep = f.mentions & 1 && autograd::grad_enabled && detail::any_requires_grad(in);
-  Tensor y = linear_forward(info.name, x, weight, bias, &f, keep ? &preactivation : nullptr);
-  if (keep) preactivation.impl()->storage->serve(MemoryUse::activation);
+  Tensor before;
+  Tensor y = linear_forward(info.name, x, weight, bias, &f, keep ? &before : nullptr);
+  if (keep) preactivation = SavedTensor(std::move(before));
   return y;
 }
 
 void LinearActivation::backward(const Tensor& g, const Tensor* in, const Tensor& y, unsigned wanted,
                                 std::span<Tensor> out) const {
   const Activation& f = find_activation(info.name, activation);
-  const Tensor before = detail::pointwise_gradient(f.traits, 0, nullptr, g, true, &preactivation, y,
-                                                   {g.shape(), g.dtype()});
+  const Tensor kept = preactivation.get();
+  const Tensor before =
+      detail::pointwise_gradient(f.traits, 0, nullptr, g, true, &kept, y, {g.shape(), g.dtype()});
   Linear{}.backward(before, in, y, wanted, out);
 }
 

@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "lightgrad/autograd/saved_tensor.h"
 #include "lightgrad/ops/op.h"
 #include "lightgrad/tensor/tensor.h"
 
@@ -76,7 +77,7 @@ struct Linear : Heavy<3> {
 // gelu what it was applied to.
 struct LinearActivation : Heavy<3> {
   std::string activation = "relu";
-  Tensor preactivation;  // kept for backward
+  SavedTensor preactivation;
   static constexpr OpInfo info{.name = "linear_activation",
                                .math =
                                    "f(x weight^T + bias); f: relu, gelu, gelu_tanh, silu, "
@@ -88,8 +89,7 @@ struct LinearActivation : Heavy<3> {
   bool keeps_output() const;
   Cost cost(Metas in, const Meta& out) const {
     const Cost product = Linear::cost(in, out);
-    return {product.flops + out.numel(),
-            product.bytes + (preactivation.defined() ? out.bytes() : 0)};
+    return {product.flops + out.numel(), product.bytes + (preactivation.kept() ? out.bytes() : 0)};
   }
   static Cost backward_cost(Metas, const Meta&, double) { return {}; }  // its parts count theirs
   Tensor forward(const Tensor& x, const Tensor& weight, const Tensor& bias);

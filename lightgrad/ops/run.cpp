@@ -8,15 +8,6 @@
 
 namespace lg {
 
-void SavedTensor::check(std::string_view operation, std::string_view which) const {
-  const auto now = tensor_.impl()->storage ? tensor_.impl()->storage->version() : 0;
-  if (now != version_) {
-    fail(ErrorKind::runtime, "backward", operation, " needs its ", which, " (", tensor_.describe(),
-         ") as it was in the forward pass, but an in-place operation changed it since (version ",
-         now, ", expected ", version_, "); use the out-of-place form, or clone() first");
-  }
-}
-
 namespace detail {
 
 void fail_undefined(std::string_view operation, const char* argument) {

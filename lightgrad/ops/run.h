@@ -6,36 +6,14 @@
 #include <span>
 #include <utility>
 
-#include "lightgrad/autograd/node.h"
+#include "lightgrad/autograd/saved_tensor.h"
 #include "lightgrad/backend/backend.h"
+#include "lightgrad/ops/autocast.h"
 #include "lightgrad/ops/elsewhere.h"
 #include "lightgrad/ops/ops.h"
 #include "lightgrad/ops/run_watched.h"
 
 namespace lg {
-
-// A tensor that a node keeps, with the storage's version at that time.
-class SavedTensor {
- public:
-  SavedTensor() = default;
-  explicit SavedTensor(Tensor t) : tensor_(std::move(t)) {
-    Storage* s = tensor_.impl()->storage.get();
-    if (!s) return;
-    version_ = s->version();
-    s->serve(MemoryUse::activation);
-  }
-  bool kept() const { return tensor_.defined(); }
-  // RuntimeError if it was changed since.
-  void check(std::string_view operation, std::string_view which) const;
-  // The tensor, which stays here unless nobody asks again.
-  Tensor take(bool last) { return last ? std::exchange(tensor_, {}) : tensor_; }
-  const Tensor& peek() const { return tensor_; }
-  void reset() { tensor_ = {}; }
-
- private:
-  Tensor tensor_;
-  std::uint32_t version_ = 0;
-};
 
 namespace detail {
 
@@ -141,13 +119,6 @@ template <class Op> struct OpNode final : Node {
   std::string_view name() const override { return Op::info.name; }
   Shape output_shape() const override { return out_meta.shape; }
   DType output_dtype() const override { return out_meta.dtype; }
-  std::vector<Tensor> saved() const override {
-    std::vector<Tensor> all;
-    for (auto& s : in)
-      if (s.kept()) all.push_back(s.peek());
-    if (out.kept()) all.push_back(out.peek());
-    return all;
-  }
   bool adds_to_first() const override {
     if constexpr (requires { Op::adds_to_first; })
       return Op::adds_to_first;
@@ -310,6 +281,11 @@ template <class Op, class... T> result_t<Op> run(Op op, const T&... tensors) {
       detail::fail_undefined(Op::info.name, Op::info.args[static_cast<std::size_t>(i)]);
     }
   }
+  if constexpr (precision_of<Op> != Precision::follow) {
+    if (autograd::autocast_dtype != DType::float32 && autocast::changes(precision_of<Op>, in))
+        [[unlikely]]
+      return run(std::move(op), autocast::input(precision_of<Op>, tensors)...);
+  }
   if constexpr (IsComposite<Op>) {
     return op.forward(tensors...);
   } else {
@@ -320,6 +296,7 @@ template <class Op, class... T> result_t<Op> run(Op op, const T&... tensors) {
             if (t->defined() && is_half(t->dtype())) return t->dtype();
           return DType::float32;
         }();
+        const autograd::AutocastMode off(DType::float32);  // or it would be rounded again
         auto wide = [](const Tensor& t) {
           return t.defined() && is_half(t.dtype()) ? to(t, DType::float32) : t;
         };

@@ -158,17 +158,19 @@ double sum_of_squares(std::span<const Tensor* const> tensors) {
   return sum;
 }
 
-void scale_in_place(std::span<const Tensor* const> tensors, double factor) {
+bool scale_in_place(std::span<const Tensor* const> tensors, double factor) {
   if (watch::on(watch::profile)) {
     for (const Tensor* x : tensors) watch::add({count_of(*x), 2 * bytes_of(*x)});
   }
   const std::vector<Tensor> data = all_staged(tensors);
+  bool finite = true;
   const auto scale = [&]<class T>(const auto& table, const PoolVector<std::span<T>>& x) {
-    table.scale_inplace(x, static_cast<T>(factor));
+    finite &= table.scale_inplace(x, static_cast<T>(factor));
   };
   with_elements<float>(data, scale);
   with_elements<double>(data, scale);
   for (std::size_t i = 0; i < data.size(); ++i) write_back(*tensors[i], data[i]);
+  return finite;
 }
 
 }  // namespace lg

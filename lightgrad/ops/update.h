@@ -32,7 +32,7 @@ inline double clipping_factor(double norm, double max_norm) {
   const double factor = max_norm / (norm + 1e-6);
   return factor >= 1 ? 1 : factor;  // a NaN stays
 }
-// x *= factor for each.
-void scale_in_place(std::span<const Tensor* const> tensors, double factor);
+// x *= factor for each; whether all of them are finite then.
+bool scale_in_place(std::span<const Tensor* const> tensors, double factor);
 
 }  // namespace lg

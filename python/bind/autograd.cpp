@@ -82,6 +82,30 @@ struct TensorHook {
   int id;
 };
 
+// function(*args, **kwargs) inside a checkpoint; tensors among args are its inputs.
+nb::object run_checkpoint(nb::callable function, nb::tuple args, nb::dict kwargs) {
+  if (!autograd::grad_enabled) return function(*args, **kwargs);
+  Tensors inputs;
+  for (nb::handle a : args)
+    if (is_tensor(a.ptr())) inputs.push_back(tensor_of(a.ptr()));
+  const auto again = [f = PyRef(function), args = PyRef(args),
+                      kwargs = PyRef(kwargs)](const Tensors& in) {
+    nb::gil_scoped_acquire lock;
+    nb::list now;
+    std::size_t i = 0;
+    for (nb::handle a : args.get()) {
+      if (is_tensor(a.ptr()))
+        now.append(nb::cast(in[i++]));
+      else
+        now.append(a);
+    }
+    nb::borrow<nb::callable>(f.get())(*nb::tuple(now), **nb::borrow<nb::dict>(kwargs.get()));
+  };
+  const Ref<autograd::Recompute> r = lg::detail::recompute(again, inputs);
+  const autograd::Recompute::Scope scope(*r);
+  return function(*args, **kwargs);
+}
+
 int register_hook(const Tensor& t, nb::object f) {
   return t.register_hook([f = PyRef(std::move(f))](const Tensor& g) -> Tensor {
     nb::gil_scoped_acquire lock;
@@ -163,12 +187,12 @@ void bind_autograd(nb::module_& m, nb::class_<PyTensor>& tensor) {
                all.push_back(t.is_none() ? Tensor() : nb::cast<Tensor>(t));
              c.save_for_backward(std::move(all));
            })
-      .def_prop_ro("saved_tensors",
-                   [](const FunctionContext& c) { return tuple_of(c.saved_tensors()); })
+      .def_prop_ro("saved_tensors", [](FunctionContext& c) { return tuple_of(c.saved_tensors()); })
       .def_prop_rw(
           "needs_input_grad",
           [](const FunctionContext& c) { return nb::tuple(nb::cast(c.needs_input_grad)); },
           [](FunctionContext& c, std::vector<bool> v) { c.needs_input_grad = std::move(v); });
+  m.def("_checkpoint", &run_checkpoint, "function"_a, "args"_a, "kwargs"_a);
   m.def("_record_function", &record_function, "name"_a, "arguments"_a, "outputs"_a, "context"_a,
         "py_context"_a, "backward"_a);
 

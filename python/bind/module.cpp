@@ -64,6 +64,7 @@ NB_MODULE(_core, m) {
   bind_creation(m);
   bind_nn(m);
   bind_optim(m);
+  bind_amp(m);
   bind_io(m);
   bind_graph(m);
   bind_profile(m);

@@ -22,12 +22,15 @@ from lightgrad.autograd import (
 
 TYPE_CHECKING = False  # type checkers know the name; importing typing would take as long as all the rest
 if TYPE_CHECKING:
-    from lightgrad import cuda, datasets, io, nn, optim, profiler, transforms, utils
+    from lightgrad import amp, cuda, datasets, io, nn, optim, profiler, transforms, utils
+    from lightgrad.amp import autocast
     from lightgrad.io import load, save
 
 __all__ = [
     *_core.__all__,
     "__version__",
+    "amp",
+    "autocast",
     "autograd",
     "cuda",
     "datasets",
@@ -73,13 +76,16 @@ concat = _core.cat
 del _alias, _name
 
 
+_ROOM_OF = {"load": "io", "save": "io", "autocast": "amp"}
+
+
 def __getattr__(name):
     """Imports the rooms io, nn, optim, datasets, ... when they are first asked for."""
     import importlib
     import importlib.util
 
-    if name in ("load", "save"):
-        return getattr(importlib.import_module("lightgrad.io"), name)
+    if room := _ROOM_OF.get(name):
+        return getattr(importlib.import_module(f"lightgrad.{room}"), name)
     if not name.startswith("_") and importlib.util.find_spec(f"lightgrad.{name}"):
         return importlib.import_module(f"lightgrad.{name}")
     raise AttributeError(f"module 'lightgrad' has no attribute {name!r}")

@@ -22,19 +22,7 @@
 #include "lightgrad/base/parallel.h"
 #include "lightgrad/base/shape.h"
 #include "lightgrad/base/where.h"
-
-// A child forked while another thread allocates may find AddressSanitizer's own malloc locked;
-// ThreadSanitizer refuses new threads in the child.
-#ifdef __SANITIZE_ADDRESS__
-constexpr bool under_asan = true;
-#else
-constexpr bool under_asan = false;
-#endif
-#ifdef __SANITIZE_THREAD__
-constexpr bool under_tsan = true;
-#else
-constexpr bool under_tsan = false;
-#endif
+#include "tests/cpp/sanitizers.h"
 
 namespace lg {
 namespace {

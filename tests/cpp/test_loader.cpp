@@ -15,6 +15,7 @@
 #include "lightgrad/data/transforms.h"
 #include "lightgrad/ops/creation.h"
 #include "tests/cpp/io_testing.h"
+#include "tests/cpp/sanitizers.h"
 
 namespace lg::data {
 namespace {
@@ -400,11 +401,14 @@ TEST(DataLoader, MemoryDoesNotGrow) {
   const auto used = memory_stats().current;
   const bool cached = memory_stats().cached > 0;  // not under AddressSanitizer
   const auto more = system_calls(40) - warm;
-  if (cached) EXPECT_LE(more, 8);  // the most batches alive at once is up to chance
+  if (cached) {
+    EXPECT_LE(more, 8);  // the most batches alive at once is up to chance
+  }
   EXPECT_EQ(memory_stats().current, used);
 }
 
 TEST(DataLoader, AForkedChildIsToldAndEnds) {
+  if (under_tsan) GTEST_SKIP() << "TSan forbids threads after fork";
   DataLoader loader(numbers(8), {.batch_size = 1, .workers = 2});
   auto epoch = loader.begin_epoch();
   (void)epoch->next();

@@ -348,7 +348,7 @@ def test_function_notices_changed_tensors():
     y = x * 1
     z = Cube.apply(y)
     y += 1
-    with pytest.raises(RuntimeError, match="saved tensor 0 .* changed by an in-place operation"):
+    with pytest.raises(RuntimeError, match="its saved tensor 0 .* an in-place operation changed it"):
         z.sum().backward()
 
 

@@ -1,5 +1,5 @@
-"""What stands around training: data sets and their loader."""
+"""What stands around training: data sets and their loader, activation checkpoints."""
 
-from lightgrad.utils import data
+from lightgrad.utils import checkpoint, data
 
-__all__ = ["data"]
+__all__ = ["checkpoint", "data"]

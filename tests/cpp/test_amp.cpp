@@ -1,0 +1,260 @@
+// Autocast and GradScaler: which operation computes in what, casts of weights, and steps that are
+// not taken.
+#include "lightgrad/amp/autocast.h"
+
+#include <cmath>
+#include <limits>
+
+#include "lightgrad/amp/grad_scaler.h"
+#include "lightgrad/ops/autocast.h"
+#include "lightgrad/optim/optim.h"
+#include "tests/cpp/tensor_testing.h"
+
+namespace lg::testing {
+namespace {
+
+using amp::Autocast;
+using amp::GradScaler;
+
+Tensor floats(const Shape& shape, std::uint64_t seed) {
+  return to(uniform(shape, -1, 1, seed), DType::float32);
+}
+
+TEST(Autocast, OperationsGoLowWideOrFollow) {
+  const Tensor x = floats({3, 4}, 1), w = floats({5, 4}, 2), b = floats({5}, 3);
+  for (const DType half : {DType::bfloat16, DType::float16}) {
+    const Tensor h = to(x, half);
+    const Autocast scope(half);
+    EXPECT_EQ(linear(x, w, b).dtype(), half);
+    EXPECT_EQ(matmul(x, transpose(w, 0, 1)).dtype(), half);
+    EXPECT_EQ(conv2d(floats({1, 2, 5, 5}, 4), floats({3, 2, 3, 3}, 5)).dtype(), half);
+    const Tensor q = floats({1, 2, 4, 8}, 6);
+    EXPECT_EQ(scaled_dot_product_attention(q, q, q).dtype(), half);
+    EXPECT_EQ(exp(h).dtype(), DType::float32);
+    EXPECT_EQ(sum(h).dtype(), DType::float32);
+    EXPECT_EQ(softmax(h, -1).dtype(), DType::float32);
+    EXPECT_EQ(mse_loss(h, h).dtype(), DType::float32);
+    EXPECT_EQ(layer_norm(h, {4}, Tensor(), Tensor()).dtype(), DType::float32);
+    EXPECT_EQ(relu(h).dtype(), half);
+    EXPECT_EQ(add(h, x).dtype(), DType::float32);
+    const Tensor wide = to(x, DType::float64);
+    EXPECT_EQ(matmul(wide, transpose(wide, 0, 1)).dtype(), DType::float64);
+    {
+      const Autocast off(half, false);
+      EXPECT_FALSE(amp::is_autocast_enabled());
+      EXPECT_EQ(linear(x, w, b).dtype(), DType::float32);
+      const Autocast other(half == DType::float16 ? DType::bfloat16 : DType::float16);
+      EXPECT_NE(linear(x, w, b).dtype(), half);
+    }
+    EXPECT_EQ(amp::autocast_dtype(), half);
+  }
+  EXPECT_FALSE(amp::is_autocast_enabled());
+  EXPECT_EQ(linear(x, w, b).dtype(), DType::float32);
+}
+
+TEST(Autocast, IsTheSameAsCastingByHand) {
+  const Tensor x = floats({3, 4}, 1);
+  const auto run = [&](bool by_hand) {
+    const Tensor w = floats({5, 4}, 2).set_requires_grad();
+    const auto half = [](const Tensor& t) { return to(t, DType::bfloat16); };
+    Tensor loss;
+    if (by_hand) {
+      const Tensor h = linear(half(x), half(w));
+      loss = sum(square(to(h, DType::float32)));
+    } else {
+      const Autocast scope;
+      loss = sum(square(to(linear(x, w), DType::float32)));
+    }
+    loss.backward();
+    EXPECT_EQ(w.grad().dtype(), DType::float32);
+    return std::pair(loss.item(), w.grad().to_vector<float>());
+  };
+  EXPECT_EQ(run(true), run(false));
+}
+
+TEST(Autocast, AWeightIsCastOnceUntilItChanges) {
+  const Tensor w = floats({4, 4}, 2).set_requires_grad(), x = floats({4, 4}, 1);
+  const auto cast = [&] { return autocast::input(Precision::low, w); };
+  {
+    const Autocast scope;
+    const Tensor first = cast();
+    EXPECT_TRUE(cast().is_same(first));
+    EXPECT_TRUE(first.requires_grad());
+    {
+      const NoGrad off;  // a copy of the inside is of no use outside
+      EXPECT_FALSE(cast().requires_grad());
+      w.assign(zeros_like(w));
+    }
+    EXPECT_TRUE(cast().requires_grad());
+    EXPECT_EQ(cast().to_vector<float>(), std::vector<float>(16, 0.0f));
+    const Tensor second = cast();
+    {
+      const Autocast inner;
+      EXPECT_TRUE(cast().is_same(second));
+    }
+    EXPECT_TRUE(cast().is_same(second));
+    sum(linear(linear(x, w), w)).backward();
+    EXPECT_TRUE(w.grad().defined());
+  }
+  const Autocast again;
+  EXPECT_TRUE(cast().requires_grad());
+}
+
+TEST(Autocast, BackwardRunsWithoutIt) {
+  const Autocast scope;
+  const Tensor w = floats({4, 4}, 2).set_requires_grad();
+  const Tensor y = linear(floats({4, 4}, 1), w);
+  bool inside = true;
+  y.register_hook([&](const Tensor&) -> Tensor {
+    inside = amp::is_autocast_enabled();
+    return {};
+  });
+  sum(y).backward();
+  EXPECT_FALSE(inside);
+  EXPECT_TRUE(amp::is_autocast_enabled());
+}
+
+TEST(Autocast, RefusesOtherDtypes) {
+  expect_error(ErrorKind::type, {"autocast: dtype is float64, expected bfloat16 or float16"},
+               [] { const Autocast scope(DType::float64); });
+  EXPECT_FALSE(amp::is_autocast_enabled());
+}
+
+// One parameter whose gradient is set by hand.
+struct Weight {
+  Tensor w = floats({3}, 1).set_requires_grad();
+  optim::AdamW adam{{w}, {.lr = 0.1}};
+
+  void set_grad(float value) const {
+    w.set_grad(Tensor::empty({3}, DType::float32));
+    w.grad().assign(value);
+  }
+  std::vector<float> all() const {
+    std::vector<float> numbers = w.to_vector<float>();
+    for (const auto& [i, p] : adam.state_dict().parameters) {
+      numbers.push_back(static_cast<float>(p.step));
+      for (const auto& [name, t] : p.tensors)
+        for (const float v : t.to_vector<float>()) numbers.push_back(v);
+    }
+    return numbers;
+  }
+};
+
+TEST(GradScaler, SkipsStepsThatAreNotFinite) {
+  Weight scaled, plain;
+  GradScaler scaler({.init_scale = 1024, .growth_interval = 3});
+  double scale = 1024;
+  int row = 0, skipped = 0;
+  for (int step = 0; step < 200; ++step) {
+    const float g = 0.25f * static_cast<float>(step % 7) - 0.5f;
+    const bool bad = step * 7919 % 11 == 3;
+    const float seen = !bad            ? g * static_cast<float>(scale)
+                       : step % 2 == 0 ? std::numeric_limits<float>::infinity()
+                                       : std::numeric_limits<float>::quiet_NaN();
+    scaled.set_grad(g * static_cast<float>(scale));
+    if (bad) scaled.w.grad().data<float>()[step % 3] = seen;
+    plain.set_grad(g);
+    const auto before = scaled.all();
+    ASSERT_EQ(scaler.get_scale(), scale);
+    ASSERT_EQ(scaler.step(scaled.adam), !bad);
+    scaler.update();
+    if (bad) {
+      ASSERT_EQ(scaled.all(), before);
+      scale /= 2;
+      row = 0;
+      ++skipped;
+    } else {
+      plain.adam.step();  // powers of two: the same to the bit
+      ASSERT_EQ(scaled.all(), plain.all());
+      if (++row == 3) {
+        scale *= 2;
+        row = 0;
+      }
+    }
+    ASSERT_EQ(scaler.growth_tracker(), row);
+  }
+  EXPECT_EQ(scaler.skipped_steps(), skipped);
+  EXPECT_GT(skipped, 10);
+}
+
+TEST(GradScaler, ClipsAfterUnscaling) {
+  Weight a, b;
+  GradScaler scaler({.init_scale = 8});
+  a.set_grad(80);
+  scaler.unscale_(a.adam);
+  EXPECT_EQ(a.w.grad().to_vector<float>(), std::vector<float>(3, 10.0f));
+  EXPECT_TRUE(scaler.step(a.adam, 1.0));
+  b.set_grad(10);
+  b.adam.step(1.0);
+  EXPECT_EQ(a.all(), b.all());
+}
+
+TEST(GradScaler, OneScaleForSeveralOptimizers) {
+  Weight good, bad;
+  GradScaler scaler;
+  good.set_grad(1);
+  bad.set_grad(std::numeric_limits<float>::infinity());
+  EXPECT_TRUE(scaler.step(good.adam));
+  EXPECT_FALSE(scaler.step(bad.adam));
+  scaler.update();
+  EXPECT_EQ(scaler.get_scale(), 32768);
+}
+
+TEST(GradScaler, Errors) {
+  Weight w;
+  GradScaler scaler;
+  const auto refused = [&](const char* what, auto f) {
+    expect_error(ErrorKind::runtime, {what}, f);
+  };
+  refused("GradScaler.unscale_: no parameter of the optimizer has a gradient",
+          [&] { scaler.step(w.adam); });
+  refused("GradScaler.update: no optimizer was unscaled or stepped", [&] { scaler.update(); });
+  w.set_grad(1);
+  scaler.unscale_(w.adam);
+  refused("GradScaler.unscale_: called twice", [&] { scaler.unscale_(w.adam); });
+  scaler.step(w.adam);
+  refused("GradScaler.unscale_: called after step()", [&] { scaler.unscale_(w.adam); });
+  refused("GradScaler.step: called twice", [&] { scaler.step(w.adam); });
+  expect_error(ErrorKind::value,
+               {"GradScaler: backoff_factor is 1, expected a number between 0 and 1"},
+               [] { GradScaler({.backoff_factor = 1}); });
+  expect_error(ErrorKind::value, {"GradScaler: the scale is nan"},
+               [] { GradScaler({.init_scale = std::nan("")}); });
+  GradScaler::State state = scaler.state_dict();
+  state.growth_interval = 0;
+  expect_error(ErrorKind::value, {"GradScaler: growth_interval is 0, expected at least 1"},
+               [&] { scaler.load_state_dict(state); });
+
+  const Tensor half = to(floats({3}, 1), DType::float16).set_requires_grad();
+  optim::SGD sgd({half}, {.lr = 0.1});
+  half.set_grad(zeros({3}, DType::float16));
+  expect_error(ErrorKind::type,
+               {"GradScaler.unscale_: a gradient is float16 [3], expected float32"},
+               [&] { GradScaler().step(sgd); });
+}
+
+TEST(GradScaler, StateAndDisabled) {
+  GradScaler a({.init_scale = 4, .growth_interval = 2});
+  Weight w;
+  w.set_grad(4);
+  a.step(w.adam);
+  a.update();
+  GradScaler b;
+  b.load_state_dict(a.state_dict());
+  for (GradScaler* s : {&a, &b}) {
+    w.set_grad(4);
+    s->step(w.adam);
+    s->update();
+    EXPECT_EQ(s->get_scale(), 8);
+  }
+  GradScaler off({.enabled = false});
+  const Tensor loss = floats({}, 1);
+  EXPECT_TRUE(off.scale(loss).is_same(loss));
+  w.set_grad(std::numeric_limits<float>::infinity());
+  EXPECT_TRUE(off.step(w.adam));
+  off.update();
+  EXPECT_EQ(off.get_scale(), 1);
+}
+
+}  // namespace
+}  // namespace lg::testing
