@@ -11,6 +11,7 @@ std::string why_slow(DType dtype) {
   if (dtype == DType::float16) {
     return "float16 is widened to float32 for every product: it saves memory, not time";
   }
+  if (autocast::has_bf16_products()) return {};
   return "this CPU has no bfloat16 products (AVX512_BF16): bfloat16 is widened to float32 for each "
          "of them, which saves memory, not time";
 }

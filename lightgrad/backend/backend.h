@@ -49,12 +49,13 @@ namespace lg {
   ENTRY(copy) ENTRY(fill) ENTRY(pointwise) ENTRY(pointwise_plain) ENTRY(pointwise_rows) \
   ENTRY(reduce_any) ENTRY(reduce_all) ENTRY(gather) ENTRY(scatter) ENTRY(index_select) \
   ENTRY(check_indices) ENTRY(wrap_negative) ENTRY(count_nonzero) ENTRY(nonzero) \
-  ENTRY(peak_fma) ENTRY(peak_read) ENTRY(peak_update) ENTRY(simd_target)
+  ENTRY(has_bf16_products) ENTRY(peak_fma) ENTRY(peak_read) ENTRY(peak_update) ENTRY(simd_target)
 // clang-format on
 
 #define ENTRY(kernel) std::add_pointer_t<decltype(kernels::kernel<T>)> kernel;
 template <class T> struct NumberKernels { LG_NUMBER_KERNELS(ENTRY) };
 template <class T> struct FloatKernels : NumberKernels<T> { LG_FLOAT_KERNELS(ENTRY) };
+template <class T> struct ProductKernels { ENTRY(gemm) ENTRY(gemm_batched) };
 #undef ENTRY
 
 #define ENTRY(kernel) std::add_pointer_t<decltype(kernels::kernel)> kernel;
@@ -63,12 +64,15 @@ struct Backend {
   FloatKernels<float> float32;
   FloatKernels<double> float64;
   NumberKernels<std::int64_t> int64;
+  ProductKernels<lg::bfloat16> bfloat16;  // where has_bf16_products()
 
   template <class T> const auto& of() const {
     if constexpr (std::is_same_v<T, float>)
       return float32;
     else if constexpr (std::is_same_v<T, double>)
       return float64;
+    else if constexpr (std::is_same_v<T, lg::bfloat16>)
+      return bfloat16;
     else
       return int64;
   }

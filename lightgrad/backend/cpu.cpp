@@ -19,9 +19,10 @@ template <class T> constexpr FloatKernels<T> float_kernels() {
 #undef ENTRY
 
 #define ENTRY(kernel) .kernel = &kernels::kernel,
-constinit const Backend cpu_backend{LG_PLAIN_KERNELS(ENTRY).float32 = float_kernels<float>(),
-                                    .float64 = float_kernels<double>(),
-                                    .int64 = number_kernels<std::int64_t>()};
+constinit const Backend cpu_backend{
+    LG_PLAIN_KERNELS(ENTRY).float32 = float_kernels<float>(), .float64 = float_kernels<double>(),
+    .int64 = number_kernels<std::int64_t>(),
+    .bfloat16 = {&kernels::gemm<bfloat16>, &kernels::gemm_batched<bfloat16>}};
 #undef ENTRY
 
 void fail_no_backend(Device device) {

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "lightgrad/base/half.h"
 #include "lightgrad/kernels/pointwise.h"
 
 namespace lg::kernels {
@@ -38,6 +39,16 @@ template <class T> void gemm(const Gemm<T>& g);
 // elements. The C of different i do not overlap; operands may be shared (equal offsets).
 template <class T>
 void gemm_batched(const Gemm<T>& one, std::int64_t batch, const std::int64_t* a_offset,
+                  const std::int64_t* b_offset, const std::int64_t* c_offset);
+
+// Products of bfloat16 by the CPU's own dot products of pairs (AVX512_BF16): twice the
+// multiply-adds of float32 in an instruction, summed in float32 and rounded once. Subnormal numbers
+// count as zeros, as the instruction has it. Only for where has_bf16_products(): elsewhere callers
+// widen. `accumulate` and `activation` are not looked at.
+bool has_bf16_products();
+template <> void gemm(const Gemm<bfloat16>& g);
+template <>
+void gemm_batched(const Gemm<bfloat16>& one, std::int64_t batch, const std::int64_t* a_offset,
                   const std::int64_t* b_offset, const std::int64_t* c_offset);
 
 // The plain triple loop, summed in the next wider type: what tests hold gemm against.

@@ -2,6 +2,8 @@
 
 #include <unordered_map>
 
+#include "lightgrad/backend/backend.h"
+
 namespace lg::autocast {
 
 namespace {
@@ -24,6 +26,8 @@ DType wanted(Precision precision, const Tensor& t) {
 }
 
 }  // namespace
+
+bool has_bf16_products() { return backend(Device()).has_bf16_products(); }
 
 bool changes(Precision precision, std::span<const Tensor* const> in) {
   for (const Tensor* t : in)

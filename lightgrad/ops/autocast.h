@@ -32,6 +32,9 @@ inline constexpr Precision precision_of = LowOps::index<Op>() >= 0    ? Precisio
 
 namespace autocast {
 
+// Whether this machine multiplies matrices of bfloat16 faster than of float32.
+bool has_bf16_products();
+
 // Whether any input has another dtype than the operation is to get.
 bool changes(Precision precision, std::span<const Tensor* const> in);
 // t as the operation is to get it. A leaf that wants a gradient, a weight, is rounded once: the

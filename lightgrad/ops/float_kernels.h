@@ -17,6 +17,14 @@ template <class F> void with_floats(const Tensor& x, std::string_view name, F&& 
     fail(ErrorKind::type, name, "x is ", x.describe(), ", expected a floating-point dtype");
 }
 
+// The same for products of matrices, which some machines make of bfloat16, too.
+template <class F> void with_products(const Tensor& x, std::string_view name, F&& f) {
+  if (x.dtype() == DType::bfloat16)
+    f(backend(x.device()).bfloat16, bfloat16{});
+  else
+    with_floats(x, name, f);
+}
+
 template <class T> const T* data_or_null(const Tensor& t) {
   return t.defined() ? t.data<T>() : nullptr;
 }

@@ -134,6 +134,8 @@ Tensor BatchedMatmul::forward(const Tensor& x, const Tensor& y) const {
     product<float>(x, y, out);
   else if (result == DType::float64)
     product<double>(x, y, out);
+  else if (result == DType::bfloat16)
+    product<bfloat16>(x, y, out);
   else
     product<std::int64_t>(x, y, out);
   return out;
@@ -219,7 +221,7 @@ Tensor linear_forward(std::string_view name, const Tensor& x, const Tensor& weig
   // Rows in place where the leading dimensions run into one another.
   const bool rows = x.rank() == 2 || x.is_contiguous();
   const Tensor flat = rows ? x : x.copy();
-  with_floats(x, name, [&]<class T>(const auto& table, T) {
+  with_products(x, name, [&]<class T>(const auto& table, T) {
     if (y.numel() == 0) return;
     kernels::Gemm<T> g{};
     g.m = leading(x.shape(), 1).numel();
@@ -237,7 +239,7 @@ Tensor linear_forward(std::string_view name, const Tensor& x, const Tensor& weig
                          ? Expand{{}, {g.n}}.forward(bias).copy()
                          : bias;
     if (b.defined()) g.bias = b.data<T>();
-    if (f) {
+    if (f && !std::same_as<T, bfloat16>) {
       constexpr std::size_t type = std::same_as<T, float> ? 0 : 1;
       g.activation = backend(x.device()).pointwise_rows(f->traits.index).forward[type];
       g.activated = y.data<T>();
@@ -309,7 +311,7 @@ namespace {
 // c = a b, or a^T b, of matrices; sums: those of a^T's rows.
 void multiply(const Tensor& a, bool transposed, const Tensor& b, const Tensor& c,
               const Tensor& sums = {}) {
-  with_floats(b, "linear", [&]<class T>(const auto& table, T) {
+  with_products(b, "linear", [&]<class T>(const auto& table, T) {
     const int row = transposed ? 1 : 0, column = 1 - row;
     kernels::Gemm<T> g{};
     g.m = a.shape()[row];

@@ -20,11 +20,14 @@ inline Probe as_column(const Probe& x, bool) { return x; }
 
 namespace lg::ops {
 
+// An operation that says `multiplies_bfloat16` does without widening where all of its inputs are
+// bfloat16 and the device multiplies those.
+
 // [..., m, k] times [..., k, n]; the leading dimensions broadcast. Any strides, no copies.
 struct BatchedMatmul : Heavy<2> {
   static constexpr OpInfo info{.name = "bmm",
                                .math = "x y, matrices over broadcast leading dimensions"};
-  static constexpr bool widens_half = true;
+  static constexpr bool widens_half = true, multiplies_bfloat16 = true;
   static Cost cost(Metas in, const Meta& out) {
     return {2 * out.numel() * static_cast<double>(in[0].shape.back()), moved(in, out)};
   }
@@ -51,7 +54,7 @@ struct Linear : Heavy<3> {
   static constexpr OpInfo info{
       .name = "linear", .math = "x weight^T + bias", .args = {"x", "weight", "bias"}};
   static constexpr unsigned optional = 0b100, gradients = 0b111;
-  static constexpr bool widens_half = true;
+  static constexpr bool widens_half = true, multiplies_bfloat16 = true;
   static Cost cost(Metas in, const Meta& out) {
     const double bias = in[2].numel() > 0 ? out.numel() : 0;
     return {2 * out.numel() * static_cast<double>(in[0].shape.back()) + bias, moved(in, out)};

@@ -105,6 +105,12 @@ bool is_unshared(const Tensor& t) {
          !p.storage->borrowed() && !p.is_parameter && t.is_contiguous();
 }
 
+bool bfloat16_products(std::span<const Tensor* const> in) {
+  for (const Tensor* t : in)
+    if (t->defined() && t->dtype() != DType::bfloat16) return false;
+  return backend(in[0]->device()).has_bf16_products();
+}
+
 bool any_half(std::span<const Tensor* const> in) {
   for (const Tensor* t : in)
     if (t->defined() && is_half(t->dtype())) return true;

@@ -85,6 +85,8 @@ void composite_gradients(std::span<const Tensor> in, unsigned wanted, const Tens
                          std::span<Tensor> out);
 
 bool any_half(std::span<const Tensor* const> in);
+// Whether all are bfloat16, on a device that multiplies those.
+bool bfloat16_products(std::span<const Tensor* const> in);
 // Whether t, contiguous, is the only handle to its memory: it may be written to.
 bool is_unshared(const Tensor& t);
 
@@ -290,7 +292,10 @@ template <class Op, class... T> result_t<Op> run(Op op, const T&... tensors) {
     return op.forward(tensors...);
   } else {
     if constexpr (requires { Op::widens_half; }) {
-      if (detail::any_half(in) && !detail::elsewhere(in)) {  // computed in float32, rounded once
+      bool direct = detail::elsewhere(in);
+      if constexpr (requires { Op::multiplies_bfloat16; })
+        direct = direct || detail::bfloat16_products(in);
+      if (!direct && detail::any_half(in)) {  // computed in float32, rounded once
         const DType half = [&] {
           for (auto* t : in)
             if (t->defined() && is_half(t->dtype())) return t->dtype();
