@@ -106,10 +106,10 @@ void run_backward(Node& n, Tensor g, std::span<Tensor> out) {
 
 void visit_node(Node* n, const Run& run, Workspace& w) {
   bool execute = true;
+  run_hooks(*n);
   if (run.captures) {
     execute = n->needed;
     if (auto it = run.captures->find(n); it != run.captures->end()) {
-      run_hooks(*n);
       Tensor& slot = (*run.captured)[it->second];
       slot = n->g;
       bool behind = false;
@@ -120,11 +120,7 @@ void visit_node(Node* n, const Run& run, Workspace& w) {
         n->g = {};
         return;
       }
-    } else {
-      run_hooks(*n);
     }
-  } else {
-    run_hooks(*n);
   }
 
   if (!execute) {
