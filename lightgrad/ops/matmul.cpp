@@ -275,13 +275,18 @@ Tensor LinearActivation::forward(const Tensor& x, const Tensor& weight, const Te
   return y;
 }
 
+namespace {
+// The gradient of what the activation was applied to.
+Tensor before_activation(const LinearActivation& op, const Tensor& g, const Tensor& y) {
+  const Tensor kept = op.preactivation.get();
+  return detail::pointwise_gradient(find_activation(op.info.name, op.activation).traits, 0, nullptr,
+                                    g, true, &kept, y, {g.shape(), g.dtype()});
+}
+}  // namespace
+
 void LinearActivation::backward(const Tensor& g, const Tensor* in, const Tensor& y, unsigned wanted,
                                 std::span<Tensor> out) const {
-  const Activation& f = find_activation(info.name, activation);
-  const Tensor kept = preactivation.get();
-  const Tensor before =
-      detail::pointwise_gradient(f.traits, 0, nullptr, g, true, &kept, y, {g.shape(), g.dtype()});
-  Linear{}.backward(before, in, y, wanted, out);
+  Linear{}.backward(before_activation(*this, g, y), in, y, wanted, out);
 }
 
 Tensor LinearActivation::forward_cuda(const Tensor& x, const Tensor& weight, const Tensor& bias) {
@@ -289,16 +294,13 @@ Tensor LinearActivation::forward_cuda(const Tensor& x, const Tensor& weight, con
   const Tensor* const in[] = {&x, &weight, &bias};
   const Tensor before = Linear{}.forward_cuda(x, weight, bias);
   if (f.mentions & 1 && autograd::grad_enabled && detail::any_requires_grad(in))
-    preactivation = before;
+    preactivation = SavedTensor(before);
   return f.function(before);
 }
 
 void LinearActivation::backward_cuda(const Tensor& g, const Tensor* in, const Tensor& y,
                                      unsigned wanted, std::span<Tensor> out) const {
-  const Activation& f = find_activation(info.name, activation);
-  const Tensor before = detail::pointwise_gradient(f.traits, 0, nullptr, g, true, &preactivation, y,
-                                                   {g.shape(), g.dtype()});
-  Linear{}.backward_cuda(before, in, y, wanted, out);
+  Linear{}.backward_cuda(before_activation(*this, g, y), in, y, wanted, out);
 }
 
 Tensor LinearActivation::composite(const Tensor& x, const Tensor& weight,
