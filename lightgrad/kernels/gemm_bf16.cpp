@@ -11,6 +11,9 @@
 #include "lightgrad/kernels/gemm.h"
 
 #ifdef __x86_64__
+#if defined(__GNUC__) && !defined(__clang__)  // finds fault with the header's own undefined vectors
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 #include <immintrin.h>
 
 #define LG_BF16 \

@@ -14,6 +14,11 @@
 #include "lightgrad/kernels/row_chunks.h"
 #include "lightgrad/kernels/softmax.h"
 
+#if defined(__GNUC__) && !defined(__clang__)
+// GCC 12 unrolls loops over blocks of a constant size as if they went on for ever, and says so.
+#pragma GCC diagnostic ignored "-Waggressive-loop-optimizations"
+#endif
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "lightgrad/kernels/reduce.cpp"
 #include "hwy/cache_control.h"
