@@ -3,7 +3,7 @@
 // and numbers, to the bit.
 //   resnet                      trains on Fashion-MNIST
 //   resnet --dataset cifar10    trains ResNet-20
-//   resnet --dataset mnist --split 8000 --epochs 30    when only MNIST's test images are there
+//   resnet --dataset mnist --split 8000 --epochs 20    when only MNIST's test images are there
 //   resnet --resume             goes on after an interruption, to the bits of an uninterrupted run
 #include <cstdio>
 #include <fstream>

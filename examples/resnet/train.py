@@ -5,7 +5,7 @@ other's checkpoints.
 
     python train.py                      trains on Fashion-MNIST
     python train.py --dataset cifar10    trains ResNet-20
-    python train.py --dataset mnist --split 8000 --epochs 30    when only MNIST's test images are there
+    python train.py --dataset mnist --split 8000 --epochs 20    when only MNIST's test images are there
     python train.py --resume             goes on after an interruption, to the bits of an uninterrupted run
 """
 
