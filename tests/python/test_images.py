@@ -70,6 +70,8 @@ def test_layers_beside_torch(name):
 
 def test_default_initialisation_is_pytorchs():
     torch = pytest.importorskip("torch")
+    lg.manual_seed(1)
+    torch.manual_seed(1)
     for make in (
         lambda n: n.Conv2d(64, 96, 3),
         lambda n: n.Conv1d(64, 96, 5, groups=2),
