@@ -12,16 +12,6 @@
 
 namespace {
 
-// What the command line leaves out is as the checkpoint has it.
-void adopt(Options& o, const CLI::App& app, const io::Checkpoint& saved, const std::string& path) {
-  each_kept(o, [&]<class T>(const char* name, T& value, bool fixed) {
-    const T before = saved.get<T>(lg::text("option.", name));
-    if (app.count(lg::text("--", name)) == 0) value = before;
-    require(!fixed || value == before, "--", name, " is ", value, ", but the model in ", path,
-            " has ", before);
-  });
-}
-
 void train(Run& run, const Options& o, const Tensor& text, const Tensor& held_out,
            const std::string& path) {
   const std::vector<Tensor> parameters = run.model->parameters();
@@ -75,8 +65,7 @@ int train_or_sample(Options o, const CLI::App& app) {
   std::optional<io::Checkpoint> saved;
   if (o.resume || o.sample > 0) saved = io::Checkpoint::load(path), adopt(o, app, *saved, path);
   check(o);
-  if (o.threads > 0) lg::set_num_threads(static_cast<int>(o.threads));
-  lg::manual_seed(static_cast<std::uint64_t>(o.seed));
+  prepare(o);
 
   if (o.sample > 0) {
     Run run(o, text_of(saved->tensor("characters")));
@@ -98,11 +87,9 @@ int train_or_sample(Options o, const CLI::App& app) {
             path, " has learned a text of other characters than ", text.source);
     run.restore(*saved);
   }
-  std::int64_t size = 0;
-  for (const Tensor& p : run.model->parameters()) size += p.numel();
   std::fprintf(stderr, "%s: %zu characters, %lld different; %lld parameters, %d threads\n",
                text.source.c_str(), text.bytes.size(),
-               static_cast<long long>(run.vocabulary.size()), static_cast<long long>(size),
+               static_cast<long long>(run.vocabulary.size()), count_of(run.model->parameters()),
                lg::num_threads());
 
   std::filesystem::create_directories(o.out);
@@ -110,24 +97,13 @@ int train_or_sample(Options o, const CLI::App& app) {
   const double loss = evaluate(run.model, held_out, o.context, 1);
   o.sample = 500;
   std::printf("\n%s\n\nval_loss %.6f\n", sample(run, o).c_str(), loss);
-  std::fprintf(stderr, "peak memory of tensors %.1f MiB\n",
-               static_cast<double>(lg::memory_stats().peak) / (1 << 20));
+  print_peak_memory();
   return 0;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  Options o;
-  CLI::App app("A small GPT learns the characters of a text.");
-  declare(app, o);
-  try {
-    app.parse(argc, argv);
-    return train_or_sample(o, app);
-  } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : 2;
-  } catch (const std::exception& e) {  // lg::Error says what to do
-    std::fprintf(stderr, "%s\n", e.what());
-    return 2;
-  }
+  return run_program<Options>(argc, argv, "micro_gpt",
+                              "A small GPT learns the characters of a text.", train_or_sample);
 }

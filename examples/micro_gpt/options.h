@@ -1,12 +1,11 @@
 // options.h: the command line, what it may hold, and what of it a checkpoint remembers.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <cmath>
 #include <cstdint>
 #include <string>
 
-#include "lightgrad/lightgrad.h"
+#include "examples/common/program.h"
 
 struct Options {
   std::string data, out = "out/micro_gpt";
@@ -17,10 +16,6 @@ struct Options {
   std::int64_t sample = 0, top_k = 0, threads = 0;
   double temperature = 0.8;
 };
-
-template <class... Parts> void require(bool holds, const Parts&... otherwise) {
-  if (!holds) lg::fail(lg::ErrorKind::value, "micro_gpt", otherwise...);
-}
 
 // f(name, value, fixed) for each option that a checkpoint remembers: the fixed ones cannot change.
 template <class F> void each_kept(Options& o, F&& f) {
@@ -39,9 +34,6 @@ template <class F> void each_kept(Options& o, F&& f) {
 }
 
 inline void check(const Options& o) {
-  const auto at_least = [](std::int64_t least, const char* name, std::int64_t n) {
-    require(n >= least, "--", name, " is ", n, ", expected at least ", least);
-  };
   at_least(1, "steps", o.steps);
   at_least(1, "batch", o.batch);
   at_least(1, "context", o.context);
@@ -67,7 +59,7 @@ inline void check(const Options& o) {
 
 inline void declare(CLI::App& app, Options& o) {
   const auto option = [&](const char* name, auto& value, const char* help) {
-    app.add_option(name, value, help)->capture_default_str()->take_last();
+    add_option(app, name, value, help);
   };
   option("--data", o.data, "text to learn (default: tiny Shakespeare, from where it is found)");
   option("--out", o.out, "folder of the checkpoint");

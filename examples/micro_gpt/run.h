@@ -8,7 +8,6 @@
 #include <utility>
 #include <vector>
 
-#include "examples/common/checkpoint.h"
 #include "model.h"
 #include "options.h"
 
@@ -25,13 +24,6 @@ inline GPTConfig config_of(const Options& o, std::int64_t vocabulary) {
   return {vocabulary, o.context, o.layers, o.heads, o.width, o.dropout};
 }
 
-// Decay pulls matrices towards zero, not the gains of norms.
-inline std::vector<lg::optim::ParameterGroup> parameter_groups(const nn::Mod<GPT>& model) {
-  std::vector<Tensor> matrices, gains;
-  for (const Tensor& p : model->parameters()) (p.rank() >= 2 ? matrices : gains).push_back(p);
-  return {{matrices, {{"weight_decay", 0.1}}}, {gains, {{"weight_decay", 0.0}}}};
-}
-
 struct Run {
   lg::data::Vocabulary vocabulary;
   nn::Mod<GPT> model;
@@ -44,11 +36,12 @@ struct Run {
   Run(const Options& o, std::string_view text)
       : vocabulary(text),
         model(nn::make<GPT>(config_of(o, vocabulary.size()))),
-        optimizer(parameter_groups(model), {.lr = o.lr, .beta1 = 0.9, .beta2 = 0.99}),
+        optimizer(parameter_groups(model->parameters(), 0.1),
+                  {.lr = o.lr, .beta1 = 0.9, .beta2 = 0.99}),
         schedule(optimizer, std::min<std::int64_t>(100, o.steps / 20), o.steps, o.lr / 10),
         batches(~static_cast<std::uint64_t>(o.seed)) {}
 
-  void save(const std::string& path, Options o) const {
+  void save(const std::string& path, const Options& o) const {
     io::Checkpoint c;
     c.put("step", step);
     c.put("characters", bytes_of(vocabulary.characters()));
@@ -56,7 +49,7 @@ struct Run {
     put_optimizer(c, optimizer);
     c.put_generator("batches", batches);
     c.put_generator("dropout", lg::default_generator());
-    each_kept(o, [&](auto name, auto& value, bool) { c.put(lg::text("option.", name), value); });
+    put_options(c, o);
     c.save(path);
   }
 

@@ -21,6 +21,18 @@ from lightgrad import io, nn, optim
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from common.checkpoint import go_to, put_optimizer, take_optimizer
+from common.program import (
+    add_kept,
+    adopt,
+    at_least,
+    count_of,
+    parameter_groups,
+    prepare,
+    print_peak_memory,
+    put_options,
+    requirement,
+    run_program,
+)
 from common.progress import Progress
 
 # Options that a checkpoint remembers, and what they are without one.
@@ -38,6 +50,7 @@ KEPT = {
     "eval-every": 250,
     "accumulate": 1,
 }
+require = requirement("micro_gpt")
 SHAPE = ("context", "layers", "heads", "width")  # of the model: these cannot change
 
 
@@ -49,8 +62,7 @@ def parse_arguments():
     )
 
     def option(name, help):
-        default = KEPT[name[2:]]
-        p.add_argument(name, type=type(default), help=f"{help} (default: {default})")
+        add_kept(p, KEPT, name, help)
 
     p.add_argument("--data", help="text to learn (default: tiny Shakespeare, from where it is found)")
     p.add_argument("--out", default="out/micro_gpt", help="folder of the checkpoint")
@@ -73,35 +85,10 @@ def parse_arguments():
     return p.parse_args()
 
 
-def require(holds, otherwise):
-    if not holds:
-        raise ValueError(f"micro_gpt: {otherwise}")
-
-
-def attribute(name):
-    return name.replace("-", "_")
-
-
-def adopt(o, saved, path):
-    """What the command line leaves out is as the checkpoint has it, else as KEPT has it."""
-    for name, default in KEPT.items():
-        before = saved.get(f"option.{name}") if saved else default
-        value = getattr(o, attribute(name))
-        if value is None:
-            setattr(o, attribute(name), value := before)
-        fixed = saved and (name in SHAPE or (name == "seed" and o.resume))
-        require(
-            not fixed or value == before,
-            f"--{name} is {value}, but the model in {path} has {before}",
-        )
-
-
 def check(o):
     least = dict.fromkeys(("steps", "batch", "context", "layers", "heads", "width"), 1)
     least |= {"seed": 0, "eval-every": 1, "accumulate": 1, "sample": 0, "top-k": 0, "threads": 0}
-    for name, n in least.items():
-        value = getattr(o, attribute(name))
-        require(value >= n, f"--{name} is {value}, expected at least {n}")
+    at_least(o, least, require)
     require(
         o.width % o.heads == 0,
         f"--width is {o.width}, which {o.heads} heads cannot share equally",
@@ -128,13 +115,7 @@ class Run:
         self.vocabulary = io.Vocabulary(text)
         shape = (o.context, o.layers, o.heads, o.width)
         self.model = GPT(GPTConfig(len(self.vocabulary), *shape, o.dropout))
-        # Decay pulls matrices towards zero, not the gains of norms.
-        parameters = list(self.model.parameters())
-        groups = [
-            {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": 0.1},
-            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-        ]
-        self.optimizer = optim.AdamW(groups, lr=o.lr, betas=(0.9, 0.99))
+        self.optimizer = optim.AdamW(parameter_groups(self.model, 0.1), lr=o.lr, betas=(0.9, 0.99))
         self.schedule = optim.lr_scheduler.WarmupCosine(self.optimizer, min(100, o.steps // 20), o.steps, o.lr / 10)
         # A generator of its own, so that nothing else moves the choice of batches.
         self.batches = lg.Generator(2**64 - 1 - o.seed)
@@ -148,8 +129,7 @@ class Run:
         put_optimizer(c, self.optimizer)
         c.put_generator("batches", self.batches)
         c.put_generator("dropout")
-        for name in KEPT:
-            c.put(f"option.{name}", getattr(o, attribute(name)))
+        put_options(c, o, KEPT)
         c.save(path)
 
     def restore(self, c):
@@ -264,11 +244,10 @@ def main():
     o = parse_arguments()
     path = f"{o.out}/checkpoint.safetensors"
     saved = io.Checkpoint.load(path) if o.resume or o.sample > 0 else None
-    adopt(o, saved, path)
+    fixed = (*SHAPE, "seed") if o.resume else SHAPE
+    adopt(o, KEPT, saved, path, fixed, require)
     check(o)
-    if o.threads > 0:
-        lg.set_num_threads(o.threads)
-    lg.manual_seed(o.seed)
+    prepare(o)
 
     if o.sample > 0:
         run = Run(o, bytes(saved.tensor("characters").tolist()))
@@ -289,10 +268,9 @@ def main():
             f"the model in {path} has learned a text of other characters than {source}",
         )
         run.restore(saved)
-    size = sum(p.numel() for p in run.model.parameters())
     print(
         f"{source}: {len(text)} characters, {len(run.vocabulary)} different; "
-        f"{size} parameters, {lg.get_num_threads()} threads",
+        f"{count_of(run.model)} parameters, {lg.get_num_threads()} threads",
         file=sys.stderr,
     )
 
@@ -301,13 +279,8 @@ def main():
     loss = evaluate(run.model, held_out, o.context, 1)
     o.sample = 500
     write(b"\n", sample(run, o), f"\n\nval_loss {loss:.6f}\n".encode())
-    peak = lg.memory.stats()["peak"] / 2**20
-    print(f"peak memory of tensors {peak:.1f} MiB", file=sys.stderr)
+    print_peak_memory()
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, TypeError, IndexError, RuntimeError, MemoryError, OSError) as error:
-        print(error, file=sys.stderr)  # the message says what to do
-        sys.exit(2)
+    run_program(main)

@@ -2,13 +2,12 @@
 // each data set asks for where the command line says nothing.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <cmath>
 #include <cstdint>
 #include <string>
 #include <vector>
 
-#include "lightgrad/lightgrad.h"
+#include "examples/common/program.h"
 
 struct Options {
   std::string dataset = "fashion-mnist", data, out = "out/resnet";
@@ -25,10 +24,6 @@ struct Recipe {
   bool flip;                     // clothes and animals look alike in a mirror, digits do not
   std::vector<float> mean, std;  // of the training images, from 0 to 1
 };
-
-template <class... Parts> void require(bool holds, const Parts&... otherwise) {
-  if (!holds) lg::fail(lg::ErrorKind::value, "resnet", otherwise...);
-}
 
 inline const Recipe& recipe_of(const Options& o) {
   static const Recipe recipes[] = {
@@ -61,9 +56,6 @@ template <class F> void each_kept(Options& o, F&& f) {
 // Also fills in what the data set decides.
 inline void check(Options& o) {
   const Recipe& recipe = recipe_of(o);
-  const auto at_least = [](std::int64_t least, const char* name, std::int64_t n) {
-    require(n >= least, "--", name, " is ", n, ", expected at least ", least);
-  };
   at_least(0, "split", o.split);
   at_least(0, "epochs", o.epochs);
   at_least(1, "batch", o.batch);
@@ -85,7 +77,7 @@ inline void check(Options& o) {
 
 inline void declare(CLI::App& app, Options& o) {
   const auto option = [&](const char* name, auto& value, const char* help) {
-    app.add_option(name, value, help)->capture_default_str()->take_last();
+    add_option(app, name, value, help);
   };
   option("--dataset", o.dataset, "mnist, fashion-mnist or cifar10");
   option("--data", o.data, "folder of the data set (default: where it is found)");

@@ -14,16 +14,6 @@
 
 namespace {
 
-// What the command line leaves out is as the checkpoint has it.
-void adopt(Options& o, const CLI::App& app, const io::Checkpoint& saved, const std::string& path) {
-  each_kept(o, [&]<class T>(const char* name, T& value, bool fixed) {
-    const T before = saved.get<T>(lg::text("option.", name));
-    if (app.count(lg::text("--", name)) == 0) value = before;
-    require(!fixed || value == before, "--", name, " is ", value, ", but the model in ", path,
-            " has ", before);
-  });
-}
-
 // One epoch, or what is left of it.
 void train_epoch(Run& run, const Options& o, Progress& progress, const std::string& path) {
   const auto epoch = run.batches.begin_epoch();
@@ -124,30 +114,26 @@ void report(const Run& run, const Options& o, const Images& images, const Tensor
               static_cast<double>(tested - mistakes) / static_cast<double>(tested));
 }
 
-int run_program(Options o, const CLI::App& app) {
+int train_and_report(Options o, const CLI::App& app) {
   const std::string path = o.out + "/checkpoint.safetensors";
   std::optional<io::Checkpoint> saved;
   if (o.resume) saved = io::Checkpoint::load(path), adopt(o, app, *saved, path);
   check(o);
-  if (o.threads > 0) lg::set_num_threads(static_cast<int>(o.threads));
-  lg::manual_seed(static_cast<std::uint64_t>(o.seed));
+  prepare(o);
 
   const Images images = images_of(o);
   require(images.train->size() >= o.batch, "--batch is ", o.batch, ", but there are ",
           images.train->size(), " images to train on");
   Run run(o, images.train);
   if (saved) run.restore(*saved);
-  std::int64_t size = 0;
-  for (const Tensor& p : run.model->parameters()) size += p.numel();
   std::fprintf(stderr, "%s: %lld images to train on, %lld to test; %lld parameters, %d threads\n",
                o.dataset.c_str(), static_cast<long long>(images.train->size()),
-               static_cast<long long>(images.test->size()), static_cast<long long>(size),
+               static_cast<long long>(images.test->size()), count_of(run.model->parameters()),
                lg::num_threads());
 
   std::filesystem::create_directories(o.out);
   const Tensor seen = train(run, o, images, path);
-  std::fprintf(stderr, "peak memory of tensors %.1f MiB\n",
-               static_cast<double>(lg::memory_stats().peak) / (1 << 20));
+  print_peak_memory();
   report(run, o, images, seen);
   return 0;
 }
@@ -155,16 +141,7 @@ int run_program(Options o, const CLI::App& app) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  Options o;
-  CLI::App app("A residual network learns to tell small images apart.");
-  declare(app, o);
-  try {
-    app.parse(argc, argv);
-    return run_program(o, app);
-  } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : 2;
-  } catch (const std::exception& e) {  // lg::Error says what to do
-    std::fprintf(stderr, "%s\n", e.what());
-    return 2;
-  }
+  return run_program<Options>(argc, argv, "resnet",
+                              "A residual network learns to tell small images apart.",
+                              train_and_report);
 }

@@ -8,19 +8,10 @@
 #include <vector>
 
 #include "data.h"
-#include "examples/common/checkpoint.h"
 #include "model.h"
 
 inline ResNetConfig config_of(const Options& o) {
   return {std::ssize(recipe_of(o).mean), o.width, o.blocks, 10};
-}
-
-// Decay pulls matrices towards zero, not what norms and biases hold.
-inline std::vector<lg::optim::ParameterGroup> parameter_groups(const nn::Mod<ResNet>& model,
-                                                               double decay) {
-  std::vector<Tensor> matrices, rest;
-  for (const Tensor& p : model->parameters()) (p.rank() >= 2 ? matrices : rest).push_back(p);
-  return {{matrices, {{"weight_decay", decay}}}, {rest, {{"weight_decay", 0.0}}}};
 }
 
 struct Run {
@@ -43,7 +34,7 @@ struct Run {
                         .drop_last = true,
                         .workers = static_cast<int>(o.workers),
                         .seed = o.seed}),
-        optimizer(parameter_groups(model, o.weight_decay),
+        optimizer(parameter_groups(model->parameters(), o.weight_decay),
                   {.lr = o.lr, .momentum = 0.9, .nesterov = true}),
         schedule(optimizer, o.lr, o.epochs * batches.size(),
                  {.pct_start = 0.25, .cycle_momentum = false}),
@@ -51,7 +42,7 @@ struct Run {
 
   std::int64_t steps() const { return batches.size(); }  // of an epoch
 
-  void save(const std::string& path, Options o) const {
+  void save(const std::string& path, const Options& o) const {
     io::Checkpoint c;
     c.put("step", step);
     c.put("best", best);
@@ -61,7 +52,7 @@ struct Run {
     c.put_state("model.", model->state_dict());
     put_optimizer(c, optimizer);
     for (const auto& [name, n] : batches.state_dict()) c.put(lg::text("batches.", name), n);
-    each_kept(o, [&](auto name, auto& value, bool) { c.put(lg::text("option.", name), value); });
+    put_options(c, o);
     c.save(path);
   }
 

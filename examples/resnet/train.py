@@ -25,6 +25,18 @@ from lightgrad import transforms as T
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from common.checkpoint import go_to, put_optimizer, take_optimizer
+from common.program import (
+    add_kept,
+    adopt,
+    at_least,
+    count_of,
+    parameter_groups,
+    prepare,
+    print_peak_memory,
+    put_options,
+    requirement,
+    run_program,
+)
 from common.progress import Progress
 
 data = lg.utils.data
@@ -59,6 +71,7 @@ KEPT = {
     "seed": 0,
     "save-every": 100,
 }
+require = requirement("resnet")
 FIXED = ("dataset", "split", "epochs", "batch", "width", "blocks", "seed")  # these cannot change
 
 
@@ -66,8 +79,7 @@ def parse_arguments(arguments=None):
     p = argparse.ArgumentParser(description="A residual network learns to tell small images apart.", allow_abbrev=False)
 
     def option(name, help):
-        default = KEPT[name[2:]]
-        p.add_argument(name, type=type(default), help=f"{help} (default: {default})")
+        add_kept(p, KEPT, name, help)
 
     option("--dataset", "mnist, fashion-mnist or cifar10")
     p.add_argument("--data", help="folder of the data set (default: where it is found)")
@@ -92,35 +104,11 @@ def parse_arguments(arguments=None):
     return p.parse_args(arguments)
 
 
-def require(holds, otherwise):
-    if not holds:
-        raise ValueError(f"resnet: {otherwise}")
-
-
-def attribute(name):
-    return name.replace("-", "_")
-
-
-def adopt(o, saved, path):
-    """What the command line leaves out is as the checkpoint has it, else as KEPT has it."""
-    for name, default in KEPT.items():
-        before = saved.get(f"option.{name}") if saved else default
-        value = getattr(o, attribute(name))
-        if value is None:
-            setattr(o, attribute(name), value := before)
-        require(
-            not (saved and name in FIXED) or value == before,
-            f"--{name} is {value}, but the model in {path} has {before}",
-        )
-
-
 def check(o):
     """Also fills in what the data set decides."""
     require(o.dataset in RECIPES, f'--dataset is "{o.dataset}", expected mnist, fashion-mnist or cifar10')
     least = dict.fromkeys(("split", "epochs", "width", "blocks", "seed", "workers", "threads"), 0)
-    for name, n in {**least, "batch": 1, "save-every": 1}.items():
-        value = getattr(o, attribute(name))
-        require(value >= n, f"--{name} is {value}, expected at least {n}")
+    at_least(o, {**least, "batch": 1, "save-every": 1}, require)
     require(0 < o.lr < math.inf, f"--lr is {o.lr:g}, expected a number above 0")
     require(0 <= o.weight_decay < math.inf, f"--weight-decay is {o.weight_decay:g}, expected a number from 0 up")
     require(
@@ -167,13 +155,7 @@ class Run:
     def __init__(self, o, train):
         self.model = ResNet(len(RECIPES[o.dataset].mean), o.width, o.blocks)
         self.batches = data.DataLoader(train, o.batch, shuffle=True, drop_last=True, num_workers=o.workers, seed=o.seed)
-        # Decay pulls matrices towards zero, not what norms and biases hold.
-        parameters = list(self.model.parameters())
-        groups = [
-            {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": o.weight_decay},
-            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-        ]
-        self.optimizer = optim.SGD(groups, lr=o.lr, momentum=0.9, nesterov=True)
+        self.optimizer = optim.SGD(parameter_groups(self.model, o.weight_decay), lr=o.lr, momentum=0.9, nesterov=True)
         self.steps = len(self.batches)  # of an epoch
         self.schedule = optim.lr_scheduler.OneCycleLR(
             self.optimizer, o.lr, o.epochs * self.steps, pct_start=0.25, cycle_momentum=False
@@ -193,8 +175,7 @@ class Run:
         put_optimizer(c, self.optimizer)
         for name, n in self.batches.state_dict().items():
             c.put(f"batches.{name}", n)
-        for name in KEPT:
-            c.put(f"option.{name}", getattr(o, attribute(name)))
+        put_options(c, o, KEPT)
         c.save(path)
 
     def restore(self, c):
@@ -312,33 +293,26 @@ def main():
     o = parse_arguments()
     path = f"{o.out}/checkpoint.safetensors"
     saved = io.Checkpoint.load(path) if o.resume else None
-    adopt(o, saved, path)
+    adopt(o, KEPT, saved, path, FIXED, require)
     check(o)
-    if o.threads > 0:
-        lg.set_num_threads(o.threads)
-    lg.manual_seed(o.seed)
+    prepare(o)
 
     images, test = images_of(o)
     require(len(images) >= o.batch, f"--batch is {o.batch}, but there are {len(images)} images to train on")
     run = Run(o, images)
     if saved:
         run.restore(saved)
-    size = sum(p.numel() for p in run.model.parameters())
     print(
         f"{o.dataset}: {len(images)} images to train on, {len(test)} to test; "
-        f"{size} parameters, {lg.get_num_threads()} threads",
+        f"{count_of(run.model)} parameters, {lg.get_num_threads()} threads",
         file=sys.stderr,
     )
 
     os.makedirs(o.out, exist_ok=True)
     seen = train(run, o, test, path)
-    print(f"peak memory of tensors {lg.memory.stats()['peak'] / 2**20:.1f} MiB", file=sys.stderr)
+    print_peak_memory()
     report(run, o, test, seen)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, TypeError, IndexError, RuntimeError, MemoryError, OSError) as error:
-        print(error, file=sys.stderr)  # the message says what to do
-        sys.exit(2)
+    run_program(main)

@@ -2,39 +2,27 @@
 by accumulation, refuse bad options, and agree with nanoGPT's model in PyTorch.
 """
 
-import importlib.util
 import math
-import os
 import random
 import re
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from example_program import ExampleProgram
 
 import lightgrad as lg
 
-ROOT = Path(__file__).resolve().parents[2]
-FOLDER = ROOT / "examples/micro_gpt"
-BINARY = Path(os.environ.get("LIGHTGRAD_MICRO_GPT", ROOT / "build/examples/micro_gpt"))
-PROGRAMS = {"cpp": [str(BINARY)], "python": [sys.executable, str(FOLDER / "train.py")]}
+EXAMPLE = ExampleProgram("micro_gpt")
+PROGRAMS = EXAMPLE.commands
 SMALL = ("--layers", "2", "--width", "32", "--heads", "2", "--context", "24", "--batch", "4")
 
 
 @pytest.fixture(params=PROGRAMS)
 def program(request):
-    if request.param == "cpp":
-        need_binary()
-    return PROGRAMS[request.param]
-
-
-def need_binary():
-    if not BINARY.exists():
-        pytest.skip(f"{BINARY} is not built")
+    return EXAMPLE.command(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -63,29 +51,14 @@ def peak_mebibytes(done):
     return float(re.search(r"peak memory of tensors ([\d.]+) MiB", done.stderr)[1])
 
 
-def load_example():
-    """train.py and model.py as modules that other examples' files of these names cannot replace."""
-    modules = {}
-    hidden = {name: sys.modules.get(name) for name in ("model", "train")}
-    for name in hidden:
-        spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
-        sys.modules[name] = modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(modules[name])
-    for name, module in hidden.items():
-        sys.modules.pop(name)
-        if module is not None:
-            sys.modules[name] = module
-    return modules["train"]
-
-
 def default_options():
-    kept = load_example().KEPT.items()
+    kept = EXAMPLE.load("model", "train").KEPT.items()
     return SimpleNamespace(**{name.replace("-", "_"): value for name, value in kept})
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
 def test_both_programs_give_the_same_bits_at_any_thread_count(text, tmp_path, dropout):
-    need_binary()
+    EXAMPLE.need_binary()
     options = ("--data", text, *SMALL, "--dropout", dropout, "--steps", 20, "--eval-every", 1)
     outputs = {}
     for name, threads in [("cpp", 1), ("cpp", 4), ("python", 2)]:
@@ -103,7 +76,7 @@ def test_both_programs_give_the_same_bits_at_any_thread_count(text, tmp_path, dr
 
 
 def test_fifty_steps_of_the_whole_model_give_the_same_bits_at_1_2_4_and_8_threads(text, tmp_path):
-    need_binary()  # at its default size: the kernels of a smaller model do not share out their work
+    EXAMPLE.need_binary()  # at its default size: the kernels of a smaller model do not share out their work
     options = ("--data", text, "--dropout", 0.1, "--steps", 50, "--eval-every", 50)
     outputs = set()
     for threads in (1, 2, 4, 8):
@@ -143,7 +116,7 @@ def test_a_finished_run_only_writes_its_sample(program, text, tmp_path):
 
 
 def test_each_program_goes_on_from_the_others_checkpoint(text, tmp_path):
-    need_binary()
+    EXAMPLE.need_binary()
     outputs = []
     for first, second in [("cpp", "python"), ("python", "cpp")]:
         out = tmp_path / first
@@ -154,7 +127,7 @@ def test_each_program_goes_on_from_the_others_checkpoint(text, tmp_path):
 
 
 def test_samples(text, tmp_path):
-    need_binary()
+    EXAMPLE.need_binary()
     run(PROGRAMS["cpp"], "--data", text, *SMALL, "--steps", 5, "--out", tmp_path)
     for more in [(), ("--top-k", 3), ("--temperature", 0.1, "--seed", 7)]:
         options = ("--out", tmp_path, "--sample", 60, *more)
@@ -178,7 +151,7 @@ def test_accumulation_makes_the_update_of_the_whole_batch(text):
     """Gradients within 1e-6 of the largest, and after three steps of the default schedule every
     weight within 1e-6.
     """
-    example, o = load_example(), default_options()
+    example, o = EXAMPLE.load("model", "train"), default_options()
     data = text.read_bytes()
 
     def train(parts):
@@ -327,7 +300,7 @@ def nano_gpt(torch, vocabulary, context, layers, heads, width):
 
 def test_losses_and_gradients_are_those_of_nanogpt_in_pytorch(text):
     torch = pytest.importorskip("torch")
-    example, o = load_example(), default_options()
+    example, o = EXAMPLE.load("model", "train"), default_options()
     data = text.read_bytes()
     lg.manual_seed(3)
     ours = example.Run(o, data)

@@ -3,41 +3,29 @@ from each other's checkpoints and refuse bad options.
 """
 
 import base64
-import importlib.util
-import os
 import random
 import signal
 import struct
 import subprocess
-import sys
 import time
 import zlib
-from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from example_program import ExampleProgram
 
 import lightgrad as lg
 
-ROOT = Path(__file__).resolve().parents[2]
-FOLDER = ROOT / "examples/resnet"
-BINARY = Path(os.environ.get("LIGHTGRAD_RESNET", ROOT / "build/examples/resnet"))
-PROGRAMS = {"cpp": [str(BINARY)], "python": [sys.executable, str(FOLDER / "train.py")]}
+EXAMPLE = ExampleProgram("resnet")
+PROGRAMS = EXAMPLE.commands
 SVG = "{http://www.w3.org/2000/svg}"
 SMALL = ("--width", 4, "--blocks", 1, "--batch", 16, "--lr", 0.05)
 
 
 @pytest.fixture(params=PROGRAMS)
 def program(request):
-    if request.param == "cpp":
-        need_binary()
-    return PROGRAMS[request.param]
-
-
-def need_binary():
-    if not BINARY.exists():
-        pytest.skip(f"{BINARY} is not built")
+    return EXAMPLE.command(request.param)
 
 
 def pictures(rng, n, shape):
@@ -96,7 +84,7 @@ def accuracies(stdout):
 
 @pytest.mark.parametrize("dataset", ["mnist", "fashion-mnist", "cifar10"])
 def test_both_programs_give_the_same_bits_at_any_thread_count(digits, colours, tmp_path, dataset):
-    need_binary()
+    EXAMPLE.need_binary()
     folder = colours if dataset == "cifar10" else digits
     split = 60 if dataset == "mnist" else 0
     options = ("--dataset", dataset, "--data", folder, *SMALL, "--epochs", 2, "--split", split)
@@ -118,7 +106,7 @@ def test_it_learns(program, digits, tmp_path):
 
 
 def test_a_step_of_the_whole_model_gives_the_same_bits_at_1_2_and_4_threads(digits, tmp_path):
-    need_binary()  # at its default size: the kernels of a smaller model do not share out their work
+    EXAMPLE.need_binary()  # at its default size: the kernels of a smaller model do not share out their work
     outputs = []
     for threads in (1, 2, 4):
         out = tmp_path / str(threads)
@@ -208,7 +196,7 @@ def decoded(png):
 
 
 def test_each_program_goes_on_from_the_others_checkpoint(digits, tmp_path):
-    need_binary()
+    EXAMPLE.need_binary()
     outputs = []
     for first, second in [("cpp", "python"), ("python", "cpp")]:
         out = tmp_path / first
@@ -227,30 +215,15 @@ def test_a_split_of_the_test_images_is_by_the_seed_and_shares_nothing(program, d
     outputs = [run(program, *options, "--seed", seed, "--out", tmp_path / str(i)) for i, seed in enumerate((1, 1, 2))]
     assert "64 images to train on, 26 to test" in outputs[0].stderr
     assert outputs[0].stdout == outputs[1].stdout != outputs[2].stdout
-    example, chosen = load_example(), set()
+    example, chosen = EXAMPLE.load("pictures", "model", "train"), set()
     for seed in (1, 2):
         o = example.parse_arguments([*map(str, options), "--seed", str(seed)])
-        example.adopt(o, None, "")
+        example.adopt(o, example.KEPT, None, "", example.FIXED, example.require)
         example.check(o)
         train, test = example.images_of(o)
         assert sorted([*train.indices, *test.indices]) == list(range(90))
         chosen.add(tuple(train.indices))
     assert len(chosen) == 2
-
-
-def load_example():
-    """train.py as a module, with its own, that other examples' files of these names cannot replace."""
-    modules = {}
-    hidden = {name: sys.modules.get(name) for name in ("pictures", "model", "train")}
-    for name in hidden:
-        spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
-        sys.modules[name] = modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(modules[name])
-    for name, module in hidden.items():
-        sys.modules.pop(name)
-        if module is not None:
-            sys.modules[name] = module
-    return modules["train"]
 
 
 BAD = [
@@ -303,7 +276,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_checkpoint(program
 
 
 def test_the_models_are_those_of_the_paper():
-    example = load_example()
+    example = EXAMPLE.load("pictures", "model", "train")
     count = lambda model: sum(p.numel() for p in model.parameters())
     # ResNet-20 has 0.27 million parameters (table 6), and two 1x1 convolutions with their norms here.
     assert count(example.ResNet(3, 16, 3)) == 269722 + 16 * 32 + 2 * 32 + 32 * 64 + 2 * 64
