@@ -98,6 +98,13 @@ std::int64_t checked_numel(const Shape& shape, std::size_t item_size, std::strin
 // NumPy's rule; throws ValueError "add: shapes [2, 3] and [4] do not broadcast: ...".
 Shape broadcast(const Shape& a, const Shape& b, std::string_view operation);
 
+// Without the last `drop` sizes: of matrices, the stack's.
+inline Shape leading(const Shape& shape, int drop) {
+  Shape lead = shape;
+  for (int i = 0; i < drop; ++i) lead.pop_back();
+  return lead;
+}
+
 // Strides of an operand seen in the broadcast shape `to` (0 along stretched dimensions).
 Shape broadcast_strides(const Shape& shape, const Shape& strides, const Shape& to);
 

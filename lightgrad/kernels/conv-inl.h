@@ -13,14 +13,7 @@
 #include "hwy/highway.h"
 #include "lightgrad/kernels/conv_sweep.h"
 #include "lightgrad/kernels/rows-inl.h"
-
-#undef LG_UNROLL
-// Keeps arrays of vectors in registers; debug and sanitizer builds do without.
-#ifdef NDEBUG
-#define LG_UNROLL _Pragma("GCC unroll 64")
-#else
-#define LG_UNROLL
-#endif
+#include "lightgrad/kernels/unroll.h"
 
 // GCC would load an operand of several multiply-adds again for each of them.
 #undef LG_IN_REGISTER

@@ -13,15 +13,7 @@
 
 #include "hwy/cache_control.h"
 #include "hwy/highway.h"
-
-#undef LG_UNROLL
-// Keeps arrays of vectors in registers. Debug and sanitizer builds do without: each unrolled check
-// takes its time to compile, minutes in all.
-#ifdef NDEBUG
-#define LG_UNROLL _Pragma("GCC unroll 64")
-#else
-#define LG_UNROLL
-#endif
+#include "lightgrad/kernels/unroll.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace lg::kernels::HWY_NAMESPACE {

@@ -28,13 +28,6 @@ Tensor as_heads(const Tensor& x, const Shape& lead) {
   return read_in_place ? t : t.copy();
 }
 
-Shape leading(const Tensor& x) {
-  Shape s = x.shape();
-  s.pop_back();
-  s.pop_back();
-  return s;
-}
-
 // Memory [batch, length, heads, dim] seen as [batch, heads, length, dim]: what follows (joining the
 // heads) is a view.
 Tensor heads_last(const Shape& four, DType dtype) {
@@ -62,7 +55,8 @@ struct Call {
       fail(ErrorKind::value, name, "query ", query.shape(), " [..., L, E], key ", key.shape(),
            " [..., S, E] and value ", value.shape(), " [..., S, Ev] do not fit together");
     }
-    lead = broadcast(broadcast(leading(query), leading(key), name), leading(value), name);
+    lead = broadcast(broadcast(leading(query.shape(), 2), leading(key.shape(), 2), name),
+                     leading(value.shape(), 2), name);
     q = as_heads(query, lead);
     k = as_heads(key, lead);
     v = as_heads(value, lead);

@@ -61,21 +61,24 @@ struct Convolution : Heavy<3> {
   template <class T> T vjp_z(T g, T, T, T, T) const { return sum(g, Axes{0, 2, 3}); }
 };
 
-// The gradient of x, whose shape is given: the transposed convolution of g.
-struct ConvolutionInputGrad : Heavy<2> {
+// What the two gradients share. `shape` is that of what they are the gradient of.
+struct ConvolutionGrad : Heavy<2> {
   Shape shape, stride, padding, dilation;
   std::int64_t groups = 1;
+  static constexpr auto attrs = std::tuple(
+      required(&ConvolutionGrad::shape, "shape"), required(&ConvolutionGrad::stride, "stride"),
+      required(&ConvolutionGrad::padding, "padding"),
+      required(&ConvolutionGrad::dilation, "dilation"), attr(&ConvolutionGrad::groups, "groups"));
+  static constexpr bool widens_half = true;
+};
+
+// The gradient of x, whose shape is given: the transposed convolution of g.
+struct ConvolutionInputGrad : ConvolutionGrad {
   static constexpr OpInfo info{.name = "convolution_input_grad",
                                .math =
                                    "sum over o, i, j of weight[o, c, p, q] g[n, o, i, j] at "
                                    "each x[n, c, i stride - padding + p dilation, j ...]",
                                .args = {"g", "weight"}};
-  static constexpr auto attrs = std::tuple(required(&ConvolutionInputGrad::shape, "shape"),
-                                           required(&ConvolutionInputGrad::stride, "stride"),
-                                           required(&ConvolutionInputGrad::padding, "padding"),
-                                           required(&ConvolutionInputGrad::dilation, "dilation"),
-                                           attr(&ConvolutionInputGrad::groups, "groups"));
-  static constexpr bool widens_half = true;
   static Cost cost(Metas in, const Meta& out) {
     return {convolution_flops(in[0], in[1]), moved(in, out)};
   }
@@ -89,20 +92,12 @@ struct ConvolutionInputGrad : Heavy<2> {
 };
 
 // The gradient of the weight, whose shape is given.
-struct ConvolutionWeightGrad : Heavy<2> {
-  Shape shape, stride, padding, dilation;
-  std::int64_t groups = 1;
+struct ConvolutionWeightGrad : ConvolutionGrad {
   static constexpr OpInfo info{.name = "convolution_weight_grad",
                                .math =
                                    "sum over n, i, j of g[n, o, i, j] x[n, c, i stride - "
                                    "padding + p dilation, j ...]",
                                .args = {"g", "x"}};
-  static constexpr auto attrs = std::tuple(required(&ConvolutionWeightGrad::shape, "shape"),
-                                           required(&ConvolutionWeightGrad::stride, "stride"),
-                                           required(&ConvolutionWeightGrad::padding, "padding"),
-                                           required(&ConvolutionWeightGrad::dilation, "dilation"),
-                                           attr(&ConvolutionWeightGrad::groups, "groups"));
-  static constexpr bool widens_half = true;
   static Cost cost(Metas in, const Meta& out) {
     return {convolution_flops(in[0], out), moved(in, out)};
   }

@@ -43,12 +43,6 @@ void batch_offsets(const Shape& batch, const Shape& strides, std::vector<std::in
   }
 }
 
-Shape leading(const Shape& s, int drop) {
-  Shape r = s;
-  for (int i = 0; i < drop; ++i) r.pop_back();
-  return r;
-}
-
 // Integer products have no kernel of their own: the plain loop.
 void integer_product(const kernels::Gemm<std::int64_t>& g) {
   for (std::int64_t i = 0; i < g.m; ++i) {

@@ -71,6 +71,17 @@ void check_device(const std::optional<std::string>& device);  // None or "cpu"
 // t on the named device; where it is without a name.
 Tensor placed(Tensor t, const std::optional<std::string>& device);
 
+// What an allocator says of itself (lg::memory_stats, cuda::memory_stats).
+template <class Stats> nb::dict memory_dict(const Stats& s) {
+  nb::dict d;
+  d["current"] = s.current;
+  d["peak"] = s.peak;
+  d["cached"] = s.cached;
+  d["allocations"] = s.allocations;
+  d["system_allocations"] = s.system_allocations;
+  return d;
+}
+
 // A tensor's memory as a NumPy array, and the slots of the class that files share (operators.cpp,
 // interop.cpp).
 nb::object to_numpy(nb::handle tensor);

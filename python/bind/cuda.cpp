@@ -19,17 +19,7 @@ void bind_cuda(nb::module_& m) {
   c.def("synchronize", &cuda::synchronize, "index"_a = 0, nb::call_guard<nb::gil_scoped_release>(),
         "Waits until the device has done all it was given.");
   c.def(
-      "memory_stats",
-      [](int index) {
-        const cuda::MemoryStats s = cuda::memory_stats(index);
-        nb::dict d;
-        d["current"] = s.current;
-        d["peak"] = s.peak;
-        d["cached"] = s.cached;
-        d["allocations"] = s.allocations;
-        d["system_allocations"] = s.system_allocations;
-        return d;
-      },
+      "memory_stats", [](int index) { return memory_dict(cuda::memory_stats(index)); },
       "index"_a = 0, "In bytes, as lightgrad.memory.stats().");
   c.def("reset_peak_memory", &cuda::reset_peak_memory, "index"_a = 0);
   c.def("empty_cache", &cuda::trim_memory, "index"_a = 0,

@@ -12,12 +12,7 @@ void bind_process(nb::module_& m) {
   m.def("get_num_threads", &num_threads);
   m.def("_memory_stats", [] {
     const MemoryStats s = memory_stats();
-    nb::dict d;
-    d["current"] = s.current;
-    d["peak"] = s.peak;
-    d["cached"] = s.cached;
-    d["allocations"] = s.allocations;
-    d["system_allocations"] = s.system_allocations;
+    nb::dict d = memory_dict(s);
     static constexpr const char* names[] = {"other", "parameters", "gradients", "optimizer",
                                             "activations"};
     static_assert(std::size(names) == memory_uses);

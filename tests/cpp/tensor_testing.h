@@ -110,6 +110,18 @@ void expect_error(ErrorKind kind, std::initializer_list<const char*> parts, F&& 
   ADD_FAILURE() << "no error, expected one with \"" << (parts.size() ? *parts.begin() : "") << '"';
 }
 
+// A function of the user's, with its own gradient.
+struct Cube : autograd::Function<Cube> {
+  static Tensor forward(autograd::FunctionContext& c, const Tensor& x) {
+    c.save_for_backward({x});
+    return x * x * x;
+  }
+  static Tensors backward(autograd::FunctionContext& c, const Tensors& g) {
+    const Tensor x = c.saved_tensors()[0];
+    return {g[0] * 3 * x * x};
+  }
+};
+
 // Puts the number of threads back.
 struct KeepThreads {
   int before = num_threads();

@@ -312,16 +312,6 @@ TEST(Autograd, ModesAndDetach) {
   EXPECT_FALSE((x > 1).requires_grad() || to(x, DType::int64).requires_grad());
 }
 
-struct Cube : autograd::Function<Cube> {
-  static Tensor forward(autograd::FunctionContext& c, const Tensor& x) {
-    c.save_for_backward({x});
-    return x * x * x;
-  }
-  static Tensors backward(autograd::FunctionContext& c, const Tensors& g) {
-    const Tensor x = c.saved_tensors()[0];
-    return {g[0] * 3 * x * x};
-  }
-};
 struct Wrong : autograd::Function<Wrong> {
   static Tensor forward(autograd::FunctionContext&, const Tensor& x, double factor) {
     return x * factor;

@@ -98,17 +98,6 @@ TEST(Checkpoint, RetainedGraphsAndSeveralInputs) {
   EXPECT_EQ(calls, 3);
 }
 
-struct Cube : autograd::Function<Cube> {
-  static Tensor forward(autograd::FunctionContext& c, const Tensor& x) {
-    c.save_for_backward({x});
-    return x * x * x;
-  }
-  static Tensors backward(autograd::FunctionContext& c, const Tensors& g) {
-    const Tensor x = c.saved_tensors()[0];
-    return {g[0] * 3 * x * x};
-  }
-};
-
 TEST(Checkpoint, FunctionsOfTheUsers) {
   const Tensor x = floats({4}, 1).set_requires_grad();
   const auto run = [&](auto wrap) {
