@@ -111,12 +111,6 @@ bool bfloat16_products(std::span<const Tensor* const> in) {
   return backend(in[0]->device()).has_bf16_products();
 }
 
-bool any_half(std::span<const Tensor* const> in) {
-  for (const Tensor* t : in)
-    if (t->defined() && is_half(t->dtype())) return true;
-  return false;
-}
-
 void composite_gradients(std::span<const Tensor> in, unsigned wanted, const Tensor& g,
                          const std::function<Tensor(std::span<const Tensor>)>& composite,
                          std::span<Tensor> out) {

@@ -84,7 +84,11 @@ void composite_gradients(std::span<const Tensor> in, unsigned wanted, const Tens
                          const std::function<Tensor(std::span<const Tensor>)>& composite,
                          std::span<Tensor> out);
 
-bool any_half(std::span<const Tensor* const> in);
+inline bool any_half(std::span<const Tensor* const> in) {
+  bool any = false;
+  for (const Tensor* t : in) any |= t->defined() && is_half(t->dtype());
+  return any;
+}
 // Whether all are bfloat16, on a device that multiplies those.
 bool bfloat16_products(std::span<const Tensor* const> in);
 // Whether t, contiguous, is the only handle to its memory: it may be written to.
@@ -272,6 +276,13 @@ template <class Op>
 concept CompleteOp = IsComposite<Op> || !differentiable<Op> || HasJointBackward<Op> ||
                      Op::arity < 0 || HasVjp<0, Op> || HasVjp<1, Op> || HasVjp<2, Op>;
 
+// Whether halves stay as they are: on another device, or as factors on one that multiplies them.
+template <class Op> bool takes_half(std::span<const Tensor* const> in) {
+  if (detail::elsewhere(in)) return true;
+  if constexpr (requires { Op::multiplies_bfloat16; }) return detail::bfloat16_products(in);
+  return false;
+}
+
 template <class Op, class... T> result_t<Op> run(Op op, const T&... tensors) {
   static_assert(CompleteOp<Op>, "an operation without a gradient says `differentiable = false`");
   constexpr int n = sizeof...(T);
@@ -292,10 +303,7 @@ template <class Op, class... T> result_t<Op> run(Op op, const T&... tensors) {
     return op.forward(tensors...);
   } else {
     if constexpr (requires { Op::widens_half; }) {
-      bool direct = detail::elsewhere(in);
-      if constexpr (requires { Op::multiplies_bfloat16; })
-        direct = direct || detail::bfloat16_products(in);
-      if (!direct && detail::any_half(in)) {  // computed in float32, rounded once
+      if (detail::any_half(in) && !takes_half<Op>(in)) {  // computed in float32, rounded once
         const DType half = [&] {
           for (auto* t : in)
             if (t->defined() && is_half(t->dtype())) return t->dtype();
