@@ -106,6 +106,19 @@ template <class Unwanted> void release_while(Unwanted unwanted) {
   }
 }
 
+void keep_limit(std::size_t bytes) {
+  const std::int64_t limit = most.load(std::memory_order_relaxed);
+  if (limit == 0) return;
+  if (cache) publish(*cache, 0);
+  const std::int64_t left = limit - totals.all.current.load(std::memory_order_relaxed);
+  const bool fits = left >= 0 && bytes <= static_cast<std::size_t>(left);
+  const std::size_t may_stay = fits ? static_cast<std::size_t>(left) - bytes : 0;
+  release_while([=] { return large.cached > may_stay; });
+  if (fits) return;
+  trim_tiny();
+  fail_out_of_memory(bytes);
+}
+
 [[gnu::noinline]] void* allocate_large(std::size_t bytes) {
   if (direct()) return allocate_direct(bytes);
   const std::size_t size = bytes <= most_bytes ? size_of_large(bytes) : bytes;
@@ -117,16 +130,18 @@ template <class Unwanted> void release_while(Unwanted unwanted) {
     large.in_use += size;
     large.highest = std::max(large.highest, large.in_use);
   }
-  if (!b) {
-    try {
+  try {
+    keep_limit(bytes);
+    if (!b) {
       b = static_cast<Block*>(
           or_trim(bytes, [=] { return bytes <= most_bytes ? system_allocate(size) : nullptr; }));
-    } catch (...) {
-      const std::lock_guard lock(large.mutex);
-      if (bytes <= most_bytes) large.in_use -= size;
-      throw;
+      add(totals.system_allocations, 1);
     }
-    add(totals.system_allocations, 1);
+  } catch (...) {
+    const std::lock_guard lock(large.mutex);
+    if (bytes <= most_bytes) large.in_use -= size;
+    if (b) large.push(b, size);
+    throw;
   }
   count_large(static_cast<std::int64_t>(bytes));
   totals.uses[0].raise_peak(other_bytes());
@@ -261,6 +276,23 @@ void reset_total_peak_memory() {
 }
 
 void raise_peak_memory(std::int64_t at_least) { totals.all.raise_peak(at_least); }
+
+void set_memory_limit(std::int64_t bytes) {
+  if (bytes < 0)
+    fail(ErrorKind::value, "memory limit", "got ", bytes, " bytes, expected a number from 0 up");
+  most.store(bytes, std::memory_order_relaxed);
+}
+
+std::int64_t memory_limit() { return most.load(std::memory_order_relaxed); }
+
+void set_memory_holders(std::string (*describe)()) { describe_holders = describe; }
+
+std::string_view name_of(MemoryUse use) {
+  constexpr std::string_view names[] = {"other", "parameters", "gradients", "optimizer",
+                                        "activations"};
+  static_assert(std::size(names) == memory_uses);
+  return names[static_cast<std::size_t>(use)];
+}
 
 void trim_memory() {
   release_while([] { return true; });

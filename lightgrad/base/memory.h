@@ -5,12 +5,15 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <string>
+#include <string_view>
 #include <vector>
 
 namespace lg {
 
 // At least `bytes` bytes (0 is allowed), aligned to 64. Throws Error(ErrorKind::memory) after
-// having given the cache back to the system; the library stays usable.
+// having given the cache back to the system, with what memory serves and who holds most of it; the
+// library stays usable.
 void* allocate(std::size_t bytes);
 // `bytes` as given to allocate. Safe from any thread, and while thread-locals are being destroyed.
 void deallocate(void* block, std::size_t bytes) noexcept;
@@ -25,6 +28,7 @@ enum class MemoryUse : std::uint8_t {
   activation,  // a graph keeps, or kept, it for its backward pass
 };
 inline constexpr std::size_t memory_uses = 5;
+std::string_view name_of(MemoryUse use);  // "other", "parameters", "gradients", ...
 
 struct MemoryStats {
   struct Use {
@@ -47,8 +51,18 @@ void raise_peak_memory(std::int64_t at_least);
 // Gives every cached block back to the operating system.
 void trim_memory();
 
+// The most that `current` may be, 0 for no limit. An allocation that would bring `current` and
+// `cached` above it gives blocks of the cache back; one that would bring `current` alone above it
+// throws like any that finds no memory. Blocks of at most 1 KiB are counted, but refused only when
+// their thread needs a new lot of them; and threads that allocate at the same moment may pass the
+// limit by a block each. ValueError below 0.
+void set_memory_limit(std::int64_t bytes);
+std::int64_t memory_limit();
+
 // `bytes` of what is allocated now serve `use` (less than 0: no longer). For Storage.
 void count_use(MemoryUse use, std::int64_t bytes) noexcept;
+// What errors say of those who hold most memory. For Storage.
+void set_memory_holders(std::string (*describe)());
 
 // For containers that come and go with every operation: a std::vector with this takes its memory
 // from here, not from the system.

@@ -10,10 +10,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <string>
 #include <string_view>
 
 #include "lightgrad/base/error.h"
 #include "lightgrad/base/memory.h"
+#include "lightgrad/base/table.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #define LIGHTGRAD_ASAN 1
@@ -150,6 +152,26 @@ void system_free(void* block, std::size_t size) {
     munmap(block, size);
 }
 
+constinit std::atomic<std::int64_t> most{0};  // of the limit; 0: none
+constinit std::atomic<std::string (*)()> describe_holders{nullptr};
+
+// Gives the cache back as far as the limit asks for, before `bytes` more are handed out.
+void keep_limit(std::size_t bytes);
+
+[[noreturn]] void fail_out_of_memory(std::size_t bytes) {
+  const MemoryStats s = memory_stats();
+  std::string what = text("asked for ", bytes, " bytes, ", s.current, " in use");
+  if (const std::int64_t limit = memory_limit()) what += text(" of a limit of ", limit);
+  what += ", and the cache has been given back";
+  const char* before = ". In use: ";
+  for (std::size_t i = memory_uses; i-- > 0; before = ", ") {
+    const auto use = static_cast<double>(s.uses[i].current);
+    what += text(before, name_of(static_cast<MemoryUse>(i)), " ", with_unit(use, "B"));
+  }
+  if (const auto describe = describe_holders.load(std::memory_order_relaxed)) what += describe();
+  fail(ErrorKind::memory, "out of memory", what);
+}
+
 // Tries, trims, tries again, gives up.
 template <class Get> void* or_trim(std::size_t bytes, Get get) {
   void* block = get();
@@ -157,10 +179,7 @@ template <class Get> void* or_trim(std::size_t bytes, Get get) {
     trim_memory();
     block = get();
   }
-  if (!block) {
-    fail(ErrorKind::memory, "out of memory", "asked for ", bytes, " bytes, ",
-         memory_stats().current, " in use, and the cache has been given back");
-  }
+  if (!block) fail_out_of_memory(bytes);
   return block;
 }
 

@@ -231,6 +231,7 @@ Cache* find_cache() {
 }
 
 void* allocate_direct(std::size_t bytes) {
+  keep_limit(bytes);
   void* block = or_trim(bytes, [=]() -> void* {
     if (bytes > most_bytes) return nullptr;
     return std::aligned_alloc(alignment,
@@ -249,6 +250,7 @@ void deallocate_direct(void* block, std::size_t bytes) {
 
 [[gnu::noinline]] void* allocate_tiny(int i, std::size_t bytes) {
   if (direct()) return allocate_direct(bytes);
+  keep_limit(bytes);
   Cache* own = find_cache();
   return or_trim(bytes, [=]() -> void* {
     const std::lock_guard lock(depot.mutex);

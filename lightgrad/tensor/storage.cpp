@@ -1,17 +1,56 @@
 #include "lightgrad/tensor/storage.h"
 
+#include <pthread.h>
+
+#include <algorithm>
+#include <mutex>
 #include <new>
+#include <vector>
+
+#include "lightgrad/base/table.h"
 
 namespace lg {
 
-Ref<Storage> Storage::make(std::size_t bytes) {
-  static_assert(sizeof(Storage) <= header);
-  const std::size_t block = header + bytes;
+struct Storage::Holder {
+  Holder *next, *previous;
+  Storage* storage;
+  Shape shape;
+  DType dtype;
+};
+
+namespace {
+
+// Such a tensor's work takes so long that to list it costs nothing.
+constexpr std::size_t large = 1 << 20;
+constinit std::mutex holders_mutex;
+[[maybe_unused]] const int fork_handlers = pthread_atfork(
+    [] { holders_mutex.lock(); }, [] { holders_mutex.unlock(); }, [] { holders_mutex.unlock(); });
+
+}  // namespace
+
+constinit Storage::Holder* Storage::newest_holder = nullptr;
+
+Storage::Holder* Storage::holder() {
+  return block_ < large + 3 * header
+             ? nullptr
+             : reinterpret_cast<Holder*>(reinterpret_cast<std::byte*>(this) + header);
+}
+
+Ref<Storage> Storage::make(std::size_t bytes, const Shape& shape, DType dtype) {
+  static_assert(sizeof(Storage) <= header && sizeof(Holder) <= 2 * header);
+  const std::size_t before = bytes < large ? header : 3 * header;
+  const std::size_t block = before + bytes;
   void* memory = allocate(block);
   auto* s = new (memory) Storage;
-  s->data_ = static_cast<std::byte*>(memory) + header;
+  s->data_ = static_cast<std::byte*>(memory) + before;
   s->bytes_ = bytes;
   s->block_ = block;
+  if (bytes >= large) [[unlikely]] {
+    const std::lock_guard lock(holders_mutex);
+    auto* h = new (s->holder()) Holder{newest_holder, nullptr, s, shape, dtype};
+    if (h->next) h->next->previous = h;
+    newest_holder = h;
+  }
   return Ref<Storage>::adopt(s);
 }
 
@@ -33,10 +72,49 @@ void Storage::change_use(MemoryUse use) {
 
 void Storage::destroy() {
   const std::size_t block = block_;
+  if (Holder* h = holder()) [[unlikely]] {
+    const std::lock_guard lock(holders_mutex);
+    if (h->next) h->next->previous = h->previous;
+    (h->previous ? h->previous->next : newest_holder) = h->next;
+  }
   const MemoryUse use = use_.load(std::memory_order_relaxed);
   if (use != MemoryUse::other) count_use(use, -static_cast<std::int64_t>(block));
   this->~Storage();
   deallocate(this, block);
 }
+
+// Those of the same use, dtype and shape stand together.
+std::string Storage::describe_holders() {
+  struct Group {
+    const Holder* of;
+    MemoryUse use;
+    std::int64_t count = 0, bytes = 0;
+  };
+  constexpr std::size_t shown = 5;
+  std::vector<Group> groups;
+  const std::lock_guard lock(holders_mutex);
+  for (const Holder* h = newest_holder; h; h = h->next) {
+    const MemoryUse use = h->storage->use_.load(std::memory_order_relaxed);
+    auto group = std::find_if(groups.begin(), groups.end(), [&](const Group& g) {
+      return g.use == use && g.of->dtype == h->dtype && g.of->shape == h->shape;
+    });
+    if (group == groups.end()) group = groups.insert(group, {h, use});
+    ++group->count;
+    group->bytes += static_cast<std::int64_t>(h->storage->bytes_);
+  }
+  std::sort(groups.begin(), groups.end(),
+            [](const Group& a, const Group& b) { return a.bytes > b.bytes; });
+  std::string out;
+  for (std::size_t i = 0; i < std::min(shown, groups.size()); ++i) {
+    const Group& g = groups[i];
+    out += text(i == 0 ? ". The largest: " : ", ", with_unit(static_cast<double>(g.bytes), "B"),
+                " of ", name_of(g.use), " in ", g.count, " x ", name_of(g.of->dtype), " ",
+                g.of->shape);
+  }
+  return out;
+}
+
+[[maybe_unused]] const bool Storage::described =
+    (set_memory_holders(&Storage::describe_holders), true);
 
 }  // namespace lg

@@ -7,15 +7,18 @@
 #include <cstdint>
 #include <memory>
 
+#include "lightgrad/base/dtype.h"
 #include "lightgrad/base/memory.h"
 #include "lightgrad/base/ref.h"
+#include "lightgrad/base/shape.h"
 
 namespace lg {
 
 class Storage {
  public:
-  // `bytes` of fresh memory, aligned to 64. The header and the data are one block.
-  static Ref<Storage> make(std::size_t bytes);
+  // `bytes` of fresh memory, aligned to 64, for a tensor of this shape and dtype. The header and
+  // the data are one block.
+  static Ref<Storage> make(std::size_t bytes, const Shape& shape, DType dtype);
   // Memory that somebody else owns; `owner` is let go with the last tensor.
   static Ref<Storage> borrow(void* data, std::size_t bytes, std::shared_ptr<void> owner);
 
@@ -47,8 +50,13 @@ class Storage {
 
  private:
   static constexpr std::size_t header = 64;
+  struct Holder;  // follows the header of a large one: errors about memory name it
 
   Storage() = default;
+  Holder* holder();
+  static std::string describe_holders();
+  static Holder* newest_holder;
+  static const bool described;
   void destroy();
   void change_use(MemoryUse use);
 

@@ -13,21 +13,21 @@ void bind_process(nb::module_& m) {
   m.def("_memory_stats", [] {
     const MemoryStats s = memory_stats();
     nb::dict d = memory_dict(s);
-    static constexpr const char* names[] = {"other", "parameters", "gradients", "optimizer",
-                                            "activations"};
-    static_assert(std::size(names) == memory_uses);
     nb::dict uses;
     for (std::size_t i = 0; i < memory_uses; ++i) {
       nb::dict use;
       use["current"] = s.uses[i].current;
       use["peak"] = s.uses[i].peak;
-      uses[names[i]] = use;
+      const std::string_view name = name_of(static_cast<MemoryUse>(i));
+      uses[nb::str(name.data(), name.size())] = use;
     }
     d["uses"] = uses;
     return d;
   });
   m.def("_reset_peak_memory", &reset_peak_memory);
   m.def("_trim_memory", &trim_memory);
+  m.def("_set_memory_limit", &set_memory_limit);
+  m.def("_memory_limit", &memory_limit);
 }
 
 // What `from lightgrad._core import *` gives: the public names.

@@ -22,3 +22,19 @@ def reset_peak():
 def trim():
     """Gives every cached block back to the operating system."""
     _core._trim_memory()
+
+
+_ASKED = object()
+
+
+def limit(bytes=_ASKED):
+    """Sets the most bytes that tensors may hold, as `current` of stats() counts them; None or 0: no limit. Without an
+    argument: the limit, or None.
+
+    An allocation that would go over it first gives back what is only kept for reuse, and where that is not enough
+    raises a MemoryError that says what memory serves and who holds most of it; everything stays usable. ValueError
+    below 0.
+    """
+    if bytes is _ASKED:
+        return _core._memory_limit() or None
+    return _core._set_memory_limit(int(bytes or 0))
