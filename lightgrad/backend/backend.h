@@ -49,7 +49,8 @@ namespace lg {
   ENTRY(copy) ENTRY(fill) ENTRY(pointwise) ENTRY(pointwise_plain) ENTRY(pointwise_rows) \
   ENTRY(reduce_any) ENTRY(reduce_all) ENTRY(gather) ENTRY(scatter) ENTRY(index_select) \
   ENTRY(check_indices) ENTRY(wrap_negative) ENTRY(count_nonzero) ENTRY(nonzero) \
-  ENTRY(has_bf16_products) ENTRY(peak_fma) ENTRY(peak_read) ENTRY(peak_update) ENTRY(simd_target)
+  ENTRY(sgd_steps_bfloat16) ENTRY(adam_steps_bfloat16) ENTRY(has_bf16_products) \
+  ENTRY(peak_fma) ENTRY(peak_read) ENTRY(peak_update) ENTRY(simd_target)
 // clang-format on
 
 #define ENTRY(kernel) std::add_pointer_t<decltype(kernels::kernel<T>)> kernel;

@@ -3,8 +3,12 @@
 // scaling in place.
 #pragma once
 
+#include <bit>
 #include <cstdint>
 #include <span>
+
+#include "lightgrad/base/half.h"
+#include "lightgrad/base/random.h"
 
 namespace lg::kernels {
 
@@ -30,24 +34,43 @@ struct AdamOptions {
 };
 
 // One parameter of n elements and its state. momentum_buffer is not touched when momentum is 0, nor
-// vmax without amsgrad: they may be null then.
-template <class T> struct SgdTensor {
+// vmax without amsgrad: they may be null then. A state of fewer bits, S, is rounded up or down by
+// chance, so that its mean is the number that was rounded: to the nearest, changes of less than
+// half a unit would be lost every time. Element i takes its chance from random_word(rounding, first
+// + i), whose low half is for momentum_buffer and m, the high half for v and vmax.
+template <class T, class S = T> struct SgdTensor {
   T* p;
   const T* g;
-  T* momentum_buffer;
+  S* momentum_buffer;
   std::int64_t n;
+  Stream rounding = {};
+  std::int64_t first = 0;
 };
-template <class T> struct AdamTensor {
+template <class T, class S = T> struct AdamTensor {
   T* p;
   const T* g;
-  T *m, *v, *vmax;
+  S *m, *v, *vmax;
   std::int64_t n;
+  Stream rounding = {};
+  std::int64_t first = 0;
 };
+
+// v as one of the two bfloat16 around it: the one farther from 0 for as many of the 2^16 values of
+// `chance` as v lies 2^-16 parts of the way towards it.
+inline bfloat16 round_by_chance(float v, std::uint16_t chance) {
+  bfloat16 r(v);
+  if (v == v) r.bits = static_cast<std::uint16_t>((std::bit_cast<std::uint32_t>(v) + chance) >> 16);
+  return r;
+}
 
 // All tensors in one parallel region, cut into chunks of fixed size.
 template <class T> void sgd_steps(const SgdOptions& options, std::span<const SgdTensor<T>> tensors);
 template <class T>
 void adam_steps(const AdamOptions& options, std::span<const AdamTensor<T>> tensors);
+void sgd_steps_bfloat16(const SgdOptions& options,
+                        std::span<const SgdTensor<float, bfloat16>> tensors);
+void adam_steps_bfloat16(const AdamOptions& options,
+                         std::span<const AdamTensor<float, bfloat16>> tensors);
 
 template <class T>
 void sgd_step(const SgdOptions& options, T* p, const T* g, T* momentum_buffer, std::int64_t n) {
@@ -66,11 +89,11 @@ template <class T> double sum_of_squares(std::span<const std::span<const T>> ten
 template <class T> bool scale_inplace(std::span<const std::span<T>> tensors, T factor);
 
 // The same by plain loops.
-template <class T>
-void sgd_step_reference(const SgdOptions& options, T* p, const T* g, T* momentum_buffer,
-                        std::int64_t n);
-template <class T>
-void adam_step_reference(const AdamOptions& options, T* p, const T* g, T* m, T* v, T* vmax,
-                         std::int64_t n);
+template <class T, class S>
+void sgd_step_reference(const SgdOptions& options, T* p, const T* g, S* momentum_buffer,
+                        std::int64_t n, Stream rounding = {});
+template <class T, class S>
+void adam_step_reference(const AdamOptions& options, T* p, const T* g, S* m, S* v, S* vmax,
+                         std::int64_t n, Stream rounding = {});
 
 }  // namespace lg::kernels

@@ -23,6 +23,17 @@ Tensor staged(const Tensor& t) {
 
 template <class T> T* data_or_null(const Tensor& t) { return t.defined() ? t.data<T>() : nullptr; }
 
+DType state_dtype(const Update& u) {
+  const Tensor& state = (*u.state)[0];
+  return state.defined() ? state.dtype() : update_dtype(u.parameter->dtype());
+}
+
+// A key that no generator is likely to have as its seed.
+Stream rounding(const Update& u) {
+  return {0x9e3779b97f4a7c15 ^ static_cast<std::uint64_t>(u.number),
+          static_cast<std::uint64_t>(u.step)};
+}
+
 // target was changed in place, or its staged copy was.
 void write_back(const Tensor& target, const Tensor& staged) {
   if (staged.is_same(target))
@@ -31,12 +42,13 @@ void write_back(const Tensor& target, const Tensor& staged) {
     target.assign(staged);
 }
 
-// A row make_row(parameter, gradient, update) for each update of element type T; run gets all of
-// them.
-template <class T, class Row, class MakeRow, class Run>
+// A row make_row(parameter, gradient, update) for each update of element type T and state S; run
+// gets all of them.
+template <class T, class S, class Row, class MakeRow, class Run>
 void update_all(std::span<const Update> updates, MakeRow&& make_row, Run&& run) {
   const auto is_ours = [](const Update& u) {
-    return update_dtype(u.parameter->dtype()) == dtype_of<T> && u.parameter->numel() > 0;
+    return update_dtype(u.parameter->dtype()) == dtype_of<T> && state_dtype(u) == dtype_of<S> &&
+           u.parameter->numel() > 0;
   };
   const auto count =
       static_cast<std::size_t>(std::count_if(updates.begin(), updates.end(), is_ours));
@@ -59,36 +71,47 @@ void update_all(std::span<const Update> updates, MakeRow&& make_row, Run&& run) 
                             (is_direct(g) ? g : gradients.back()).template data<T>(), u));
     written.push_back({&p, copy});
   }
-  run(backend(written.front().parameter->device()).template of<T>(), std::span<const Row>(rows));
+  run(backend(written.front().parameter->device()), std::span<const Row>(rows));
   for (const Written& w : written)
     write_back(*w.parameter, w.copy.defined() ? w.copy : *w.parameter);
 }
 
-template <class T>
+template <class T, class S = T>
 void sgd_update_of(const kernels::SgdOptions& options, std::span<const Update> updates) {
-  using Row = kernels::SgdTensor<T>;
-  update_all<T, Row>(
+  using Row = kernels::SgdTensor<T, S>;
+  update_all<T, S, Row>(
       updates,
       [](T* p, const T* g, const Update& u) {
-        return Row{p, g, data_or_null<T>((*u.state)[0]), u.parameter->numel()};
+        return Row{p, g, data_or_null<S>((*u.state)[0]), u.parameter->numel(), rounding(u)};
       },
-      [&](const auto& table, std::span<const Row> rows) { table.sgd_steps(options, rows); });
+      [&](const Backend& table, std::span<const Row> rows) {
+        if constexpr (std::is_same_v<T, S>)
+          table.of<T>().sgd_steps(options, rows);
+        else
+          table.sgd_steps_bfloat16(options, rows);
+      });
 }
 
-template <class T>
+template <class T, class S = T>
 void adam_update_of(const kernels::AdamOptions& options, std::span<const Update> updates) {
-  using Row = kernels::AdamTensor<T>;
-  update_all<T, Row>(
+  using Row = kernels::AdamTensor<T, S>;
+  update_all<T, S, Row>(
       updates,
       [](T* p, const T* g, const Update& u) {
         return Row{p,
                    g,
-                   (*u.state)[0].data<T>(),
-                   (*u.state)[1].data<T>(),
-                   data_or_null<T>((*u.state)[2]),
-                   u.parameter->numel()};
+                   (*u.state)[0].data<S>(),
+                   (*u.state)[1].data<S>(),
+                   data_or_null<S>((*u.state)[2]),
+                   u.parameter->numel(),
+                   rounding(u)};
       },
-      [&](const auto& table, std::span<const Row> rows) { table.adam_steps(options, rows); });
+      [&](const Backend& table, std::span<const Row> rows) {
+        if constexpr (std::is_same_v<T, S>)
+          table.of<T>().adam_steps(options, rows);
+        else
+          table.adam_steps_bfloat16(options, rows);
+      });
 }
 
 double count_of(const Tensor& x) { return static_cast<double>(x.numel()); }
@@ -99,7 +122,7 @@ double bytes_of(const Tensor& x) { return count_of(x) * static_cast<double>(size
 void add_cost(double flops_per_element, std::size_t states, std::span<const Update> updates) {
   Cost cost;
   for (const Update& u : updates) {
-    const auto state = static_cast<double>(states * size_of(update_dtype(u.parameter->dtype())));
+    const auto state = static_cast<double>(states * size_of(state_dtype(u)));
     const double n = count_of(*u.parameter);
     cost += {n * flops_per_element, 3 * bytes_of(*u.parameter) + 2 * n * state};
   }
@@ -132,6 +155,7 @@ void sgd_update(const kernels::SgdOptions& options, std::span<const Update> upda
     add_cost(2 + 2 * momentum + 2 * decay, momentum, updates);
   }
   sgd_update_of<float>(options, updates);
+  sgd_update_of<float, bfloat16>(options, updates);
   sgd_update_of<double>(options, updates);
 }
 
@@ -140,6 +164,7 @@ void adam_update(const kernels::AdamOptions& options, std::span<const Update> up
     add_cost(13 + options.amsgrad + 2 * (options.weight_decay != 0), 2 + options.amsgrad, updates);
   }
   adam_update_of<float>(options, updates);
+  adam_update_of<float, bfloat16>(options, updates);
   adam_update_of<double>(options, updates);
 }
 

@@ -15,10 +15,13 @@ namespace lg {
 inline DType update_dtype(DType t) { return t == DType::float64 ? t : DType::float32; }
 
 // A parameter, its gradient (same shape and dtype) and its state (same shape, contiguous,
-// update_dtype): SGD has a momentum buffer; Adam the first and second moments and, with amsgrad,
-// the largest second moment so far. Pointers, because an optimizer makes this list at every step.
+// update_dtype, or bfloat16 for float32): SGD has a momentum buffer; Adam the first and second
+// moments and, with amsgrad, the largest second moment so far. Pointers, because an optimizer makes
+// this list at every step.
 struct Update {
   std::int64_t step;  // counts from 1
+  std::int64_t
+      number;  // of the parameter: with the step it decides how a bfloat16 state is rounded
   const Tensor *parameter, *gradient;
   const std::array<Tensor, 3>* state;
 };

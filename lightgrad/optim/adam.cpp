@@ -18,7 +18,8 @@ Adam::Adam(const char* name, bool decoupled, std::vector<ParameterGroup> groups,
                  {"eps", o.eps},
                  {"weight_decay", o.weight_decay},
                  {"amsgrad", o.amsgrad},
-                 {"maximize", o.maximize}}),
+                 {"maximize", o.maximize}},
+                o.state_dtype),
       decoupled_(decoupled) {}
 
 std::span<const Optimizer::Rule> Adam::rules() {

@@ -8,11 +8,15 @@ namespace lg::optim {
 struct AdamOptions {
   double lr = 1e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
   bool amsgrad = false, maximize = false;
+  DType state_dtype = DType::float32;  // or bfloat16
 };
 struct AdamWOptions {  // AdamOptions with another default
   double lr = 1e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 1e-2;
   bool amsgrad = false, maximize = false;
-  operator AdamOptions() const { return {lr, beta1, beta2, eps, weight_decay, amsgrad, maximize}; }
+  DType state_dtype = DType::float32;
+  operator AdamOptions() const {
+    return {lr, beta1, beta2, eps, weight_decay, amsgrad, maximize, state_dtype};
+  }
 };
 
 //   g += weight_decay p;  m += (1 - beta1)(g - m);  v = beta2 v + (1 - beta2) g^2

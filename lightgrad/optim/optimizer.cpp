@@ -18,8 +18,16 @@ double ParameterGroup::operator[](std::string_view name) const {
 
 Optimizer::Optimizer(const char* name, std::span<const Rule> rules,
                      std::span<const char* const> slots, std::vector<ParameterGroup> groups,
-                     Options defaults)
-    : name_(name), rules_(rules), slots_(slots), defaults_(std::move(defaults)) {
+                     Options defaults, DType state_dtype)
+    : name_(name),
+      rules_(rules),
+      slots_(slots),
+      defaults_(std::move(defaults)),
+      state_dtype_(state_dtype) {
+  if (state_dtype != DType::float32 && state_dtype != DType::bfloat16) {
+    fail(ErrorKind::value, name_, "state_dtype is ", lg::name_of(state_dtype),
+         ", expected float32 or bfloat16");
+  }
   check_options(defaults_);
   if (groups.empty()) fail(ErrorKind::value, name_, "got no parameters");
   for (ParameterGroup& g : groups) add_param_group(std::move(g));
@@ -58,6 +66,10 @@ void Optimizer::add_param_group(ParameterGroup group) {
   group.options.insert(defaults_.begin(), defaults_.end());  // those it does not have
   check_options(group.options);
   groups_.push_back(std::make_shared<ParameterGroup>(std::move(group)));
+}
+
+DType Optimizer::state_dtype_of(const Tensor& parameter) const {
+  return parameter.dtype() == DType::float64 ? DType::float64 : state_dtype_;
 }
 
 std::vector<Tensor> Optimizer::all_parameters() const {
@@ -99,27 +111,30 @@ void Optimizer::step(double max_norm) {
 
 void Optimizer::update_all(double grad_scale) {
   PoolVector<Update> updates;
+  std::int64_t number = -1;
   for (const auto& group : groups_) {
     const std::size_t wanted = slots_wanted(*group);
     updates.clear();
     updates.reserve(group->params.size());
     bool together = true;
     for (const Tensor& p : group->params) {
+      ++number;
       const Tensor& g = p.impl()->grad;
       if (!g.defined()) continue;
       ParameterState& state = state_[p.impl()];
       for (std::size_t i = 0; i < wanted; ++i) {
         Tensor& slot = state.slots[i];
+        const DType dtype = state_dtype_of(p);
         if (!slot.defined()) {
-          slot = zeros(p.shape(), update_dtype(p.dtype()));
-        } else if (slot.dtype() != update_dtype(p.dtype())) {  // Module::to came in between
-          const Tensor converted = Tensor::empty(p.shape(), update_dtype(p.dtype()));
+          slot = zeros(p.shape(), dtype);
+        } else if (slot.dtype() != dtype) {  // Module::to came in between
+          const Tensor converted = Tensor::empty(p.shape(), dtype);
           converted.assign(slot);
           slot = converted;
         }
         slot.impl()->storage->serve(MemoryUse::optimizer);
       }
-      updates.push_back({++state.step, &p, &g, &state.slots});
+      updates.push_back({++state.step, number, &p, &g, &state.slots});
       together &= updates.back().step == updates.front().step;
     }
     if (!together) {  // layers that were frozen for a time; in the order of the parameters
@@ -134,6 +149,21 @@ void Optimizer::update_all(double grad_scale) {
       first = last;
     }
   }
+}
+
+std::int64_t Optimizer::bytes_to_come() const {
+  std::int64_t bytes = 0;
+  for (const auto& group : groups_) {
+    for (const Tensor& p : group->params) {
+      if (!p.requires_grad()) continue;
+      const auto state = state_.find(p.impl());
+      for (std::size_t i = 0; i < slots_wanted(*group); ++i) {
+        if (state == state_.end() || !state->second.slots[i].defined())
+          bytes += p.numel() * static_cast<std::int64_t>(size_of(state_dtype_of(p)));
+      }
+    }
+  }
+  return bytes;
 }
 
 OptimizerState Optimizer::state_dict() const {
@@ -193,7 +223,7 @@ void Optimizer::load_state_dict(const OptimizerState& state) {
           bad("\"", name, "\" of parameter ", number, " is ", t.shape(), ", the parameter ",
               params[i].shape());
         }
-        Tensor copy = Tensor::empty(t.shape(), update_dtype(params[i].dtype()));
+        Tensor copy = Tensor::empty(t.shape(), state_dtype_of(params[i]));
         copy.assign(t.detach());
         p.slots[static_cast<std::size_t>(slot - slots_.begin())] = std::move(copy);
       }

@@ -71,11 +71,14 @@ class Optimizer {
   const std::vector<std::shared_ptr<ParameterGroup>>& groups() const { return groups_; }
   ParameterGroup& group(std::size_t i) const { return *groups_.at(i); }
   const Options& defaults() const { return defaults_; }
+  DType state_dtype() const { return state_dtype_; }
+  // Of the states that a step with all gradients would make, and that are not there yet.
+  std::int64_t bytes_to_come() const;
   std::string_view name() const { return name_; }
 
   OptimizerState state_dict() const;  // shares the state's memory
-  // Copies the state, converting dtypes. ValueError when groups, parameters or shapes do not match;
-  // then nothing has changed.
+  // Copies the state, converting dtypes: to this optimizer's state_dtype. ValueError when groups,
+  // parameters or shapes do not match; then nothing has changed.
   void load_state_dict(const OptimizerState& state);
 
  protected:
@@ -89,9 +92,10 @@ class Optimizer {
   }
 
   // `slots` names the state tensors in the order of Update::state. `rules` and `slots` have static
-  // lifetime.
+  // lifetime. The state of float64 parameters is float64; that of the others float32, or bfloat16
+  // for half the memory, rounded by chance so that no small change is lost (kernels/optimizer.h).
   Optimizer(const char* name, std::span<const Rule> rules, std::span<const char* const> slots,
-            std::vector<ParameterGroup> groups, Options defaults);
+            std::vector<ParameterGroup> groups, Options defaults, DType state_dtype);
 
   // The updates of one group, all at the same step, which counts from 1. Gradients are multiplied
   // by grad_scale first.
@@ -102,6 +106,7 @@ class Optimizer {
 
  private:
   void update_all(double grad_scale);
+  DType state_dtype_of(const Tensor& parameter) const;
   void check_options(const Options& options) const;
   std::vector<Tensor> all_parameters() const;
 
@@ -114,6 +119,7 @@ class Optimizer {
   std::span<const Rule> rules_;
   std::span<const char* const> slots_;
   Options defaults_;
+  DType state_dtype_;
   std::vector<std::shared_ptr<ParameterGroup>> groups_;  // shared: Python edits group["lr"]
   std::unordered_map<const TensorImpl*, ParameterState> state_;
   double grad_norm_ = std::numeric_limits<double>::quiet_NaN();

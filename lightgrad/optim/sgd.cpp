@@ -17,7 +17,8 @@ SGD::SGD(std::vector<ParameterGroup> groups, SGDOptions o)
                  {"dampening", o.dampening},
                  {"weight_decay", o.weight_decay},
                  {"nesterov", o.nesterov},
-                 {"maximize", o.maximize}}) {
+                 {"maximize", o.maximize}},
+                o.state_dtype) {
   for (const auto& g : this->groups()) {
     if ((*g)["nesterov"] != 0 && ((*g)["momentum"] <= 0 || (*g)["dampening"] != 0)) {
       fail(ErrorKind::value, "SGD",

@@ -8,6 +8,7 @@ namespace lg::optim {
 struct SGDOptions {
   double lr = 1e-3, momentum = 0, dampening = 0, weight_decay = 0;
   bool nesterov = false, maximize = false;
+  DType state_dtype = DType::float32;  // or bfloat16
 };
 
 //   g += weight_decay p;  v = momentum v + (1 - dampening) g;  p -= lr v     (v = g in the first

@@ -129,6 +129,7 @@ void bind_interop(nb::module_& m, nb::class_<PyTensor>& tensor);
 void bind_autograd(nb::module_& m, nb::class_<PyTensor>& tensor);
 void bind_nn(nb::module_& m);
 void bind_optim(nb::module_& m);
+void bind_schedules(nb::module_& optim);
 void bind_amp(nb::module_& m);
 void bind_io(nb::module_& m);
 void bind_graph(nb::module_& m);

@@ -1,5 +1,4 @@
-// optim.cpp: lightgrad._core.optim: optimizers whose groups are edited like dictionaries, and
-// schedules.
+// optim.cpp: lightgrad._core.optim: optimizers whose groups are edited like dictionaries.
 #include <nanobind/stl/map.h>
 #include <nanobind/stl/shared_ptr.h>
 
@@ -232,6 +231,9 @@ void bind_optimizers(nb::module_& m) {
     for (const auto& g : o.groups()) out.append(nb::cast(g));
     return out;
   });
+  base.def_prop_ro("state_dtype", &Optimizer::state_dtype,
+                   "The dtype of the states: float32, or bfloat16, rounded by chance so that no "
+                   "small change is lost. Those of float64 parameters are float64.");
   base.def_prop_ro("defaults", [](Optimizer& o) { return dict_of(o.defaults()); });
   base.def("state_dict", &save_state);
   base.def("load_state_dict", &load_state, "state_dict"_a);
@@ -245,146 +247,30 @@ void bind_optimizers(nb::module_& m) {
       .def(
           "__init__",
           [](SGD* at, nb::handle params, double lr, double momentum, double dampening, double decay,
-             bool nesterov, bool maximize) {
-            new (at) SGD(groups_from(params), {lr, momentum, dampening, decay, nesterov, maximize});
+             bool nesterov, bool maximize, DType state_dtype) {
+            new (at) SGD(groups_from(params),
+                         {lr, momentum, dampening, decay, nesterov, maximize, state_dtype});
           },
           "params"_a, "lr"_a = 1e-3, "momentum"_a = 0.0, "dampening"_a = 0.0,
-          "weight_decay"_a = 0.0, "nesterov"_a = false, nb::kw_only(), "maximize"_a = false);
+          "weight_decay"_a = 0.0, "nesterov"_a = false, nb::kw_only(), "maximize"_a = false,
+          "state_dtype"_a = DType::float32);
   const auto adam = [&]<class T, class O>(const char* name, const char* doc, O defaults,
                                           std::type_identity<T>) {
     nb::class_<T, Optimizer>(m, name, doc)
         .def(
             "__init__",
             [](T* at, nb::handle params, double lr, std::pair<double, double> betas, double eps,
-               double decay, bool amsgrad, bool maximize) {
-              new (at) T(groups_from(params),
-                         O{lr, betas.first, betas.second, eps, decay, amsgrad, maximize});
+               double decay, bool amsgrad, bool maximize, DType state_dtype) {
+              new (at) T(groups_from(params), O{lr, betas.first, betas.second, eps, decay, amsgrad,
+                                                maximize, state_dtype});
             },
             "params"_a, "lr"_a = defaults.lr, "betas"_a = std::pair(defaults.beta1, defaults.beta2),
             "eps"_a = defaults.eps, "weight_decay"_a = defaults.weight_decay, "amsgrad"_a = false,
-            nb::kw_only(), "maximize"_a = false);
+            nb::kw_only(), "maximize"_a = false, "state_dtype"_a = DType::float32);
   };
   adam("Adam", "Adam (Kingma and Ba 2015).", AdamOptions(), std::type_identity<Adam>());
   adam("AdamW", "Adam with weight decay apart from the gradient.", AdamWOptions(),
        std::type_identity<AdamW>());
-}
-
-nb::dict dict_of(const SchedulerState& s) {
-  nb::dict out;
-  out["last_epoch"] = s.last_epoch;
-  out["base_lrs"] = nb::cast(s.base_lrs);
-  if (!s.parts.empty()) {
-    nb::list parts;
-    for (const auto& p : s.parts) parts.append(dict_of(p));
-    out["_schedulers"] = parts;
-  }
-  return out;
-}
-SchedulerState scheduler_state(nb::dict d) {
-  SchedulerState s{
-      nb::cast<std::int64_t>(d["last_epoch"]), nb::cast<std::vector<double>>(d["base_lrs"]), {}};
-  if (d.contains("_schedulers"))
-    for (nb::handle h : d["_schedulers"])
-      s.parts.push_back(scheduler_state(nb::borrow<nb::dict>(h)));
-  return s;
-}
-
-std::vector<double> numbers_from(nb::handle one_or_many, std::size_t count) {
-  if (PyFloat_Check(one_or_many.ptr()) || PyLong_Check(one_or_many.ptr())) {
-    return std::vector<double>(count, nb::cast<double>(one_or_many));
-  }
-  return nb::cast<std::vector<double>>(one_or_many);
-}
-
-// A Python function of the step.
-LambdaLR::Function function_from(nb::object f) {
-  return [f = PyRef(std::move(f))](std::int64_t t) {
-    nb::gil_scoped_acquire lock;
-    return nb::cast<double>(f.get()(t));
-  };
-}
-
-void bind_one_cycle(nb::module_& m) {
-  nb::class_<OneCycleLR, LRScheduler>(m, "OneCycleLR",
-                                      "Up to max_lr and down again (Smith and Topin 2018).")
-      .def(
-          "__init__",
-          [](OneCycleLR* at, Optimizer& o, nb::handle max_lr,
-             std::optional<std::int64_t> total_steps, std::optional<std::int64_t> epochs,
-             std::optional<std::int64_t> steps_per_epoch, double pct_start,
-             const std::string& anneal, bool cycle_momentum, double base_momentum,
-             double max_momentum, double div, double final_div, bool three_phase) {
-            if (!total_steps && !(epochs && steps_per_epoch)) {
-              fail(ErrorKind::value, "OneCycleLR",
-                   "give total_steps, or epochs and steps_per_epoch");
-            }
-            if (anneal != "cos" && anneal != "linear") {
-              fail(ErrorKind::value, "OneCycleLR", "anneal_strategy is \"", anneal,
-                   "\", expected \"cos\" or \"linear\"");
-            }
-            new (at) OneCycleLR(o, numbers_from(max_lr, o.groups().size()),
-                                total_steps ? *total_steps : *epochs * *steps_per_epoch,
-                                {pct_start, anneal == "cos", cycle_momentum, base_momentum,
-                                 max_momentum, div, final_div, three_phase});
-          },
-          nb::keep_alive<1, 2>(), "optimizer"_a, "max_lr"_a, "total_steps"_a.none() = nb::none(),
-          "epochs"_a.none() = nb::none(), "steps_per_epoch"_a.none() = nb::none(),
-          "pct_start"_a = 0.3, "anneal_strategy"_a = "cos", "cycle_momentum"_a = true,
-          "base_momentum"_a = 0.85, "max_momentum"_a = 0.95, "div_factor"_a = 25.0,
-          "final_div_factor"_a = 1e4, "three_phase"_a = false);
-}
-
-void bind_schedulers(nb::module_& m) {
-  nb::class_<LRScheduler> base(m, "LRScheduler", nb::is_weak_referenceable(),
-                               "What all schedules share.");
-  base.def("step", &LRScheduler::step,
-           "Goes on to the next step and writes the groups' learning rates.");
-  base.def("get_last_lr", &LRScheduler::get_last_lr);
-  base.def_prop_ro("last_epoch", &LRScheduler::last_epoch);
-  base.def_prop_ro("base_lrs", &LRScheduler::base_lrs);
-  base.def_prop_ro("optimizer", &LRScheduler::optimizer, nb::rv_policy::reference);
-  base.def("state_dict", [](LRScheduler& s) { return dict_of(s.state_dict()); });
-  base.def(
-      "load_state_dict", [](LRScheduler& s, nb::dict d) { s.load_state_dict(scheduler_state(d)); },
-      "state_dict"_a);
-  const nb::keep_alive<1, 2> keep;
-  nb::class_<StepLR, LRScheduler>(m, "StepLR", "lr gamma^floor(t / step_size)")
-      .def(nb::init<Optimizer&, std::int64_t, double>(), keep, "optimizer"_a, "step_size"_a,
-           "gamma"_a = 0.1);
-  nb::class_<LambdaLR, LRScheduler>(m, "LambdaLR", "lr f(t)")
-      .def(
-          "__init__",
-          [](LambdaLR* at, Optimizer& o, nb::object f) {
-            std::vector<LambdaLR::Function> functions;
-            if (PyCallable_Check(f.ptr()))
-              functions.push_back(function_from(f));
-            else
-              for (nb::handle h : f) functions.push_back(function_from(nb::borrow(h)));
-            new (at) LambdaLR(o, std::move(functions));
-          },
-          keep, "optimizer"_a, "lr_lambda"_a);
-  nb::class_<CosineAnnealingLR, LRScheduler>(m, "CosineAnnealingLR",
-                                             "eta_min + (lr - eta_min)(1 + cos(pi t / T_max)) / 2")
-      .def(nb::init<Optimizer&, std::int64_t, double>(), keep, "optimizer"_a, "T_max"_a,
-           "eta_min"_a = 0.0);
-  nb::class_<LinearLR, LRScheduler>(m, "LinearLR",
-                                    "lr times a factor from start_factor to end_factor.")
-      .def(nb::init<Optimizer&, double, double, std::int64_t>(), keep, "optimizer"_a,
-           "start_factor"_a = 1.0 / 3, "end_factor"_a = 1.0, "total_iters"_a = 5);
-  nb::class_<WarmupCosine, LRScheduler>(m, "WarmupCosine",
-                                        "A linear warm-up, then half a cosine down to min_lr.")
-      .def(nb::init<Optimizer&, std::int64_t, std::int64_t, double>(), keep, "optimizer"_a,
-           "warmup_steps"_a, "total_steps"_a, "min_lr"_a = 0.0);
-  bind_one_cycle(m);
-  nb::class_<SequentialLR, LRScheduler>(m, "SequentialLR",
-                                        "schedulers[k] from step milestones[k - 1] on.")
-      .def(
-          "__init__",
-          [](SequentialLR* at, Optimizer& o, std::vector<std::shared_ptr<LRScheduler>> schedulers,
-             std::vector<std::int64_t> milestones) {
-            new (at) SequentialLR(o, std::move(schedulers), std::move(milestones));
-          },
-          keep, "optimizer"_a, "schedulers"_a, "milestones"_a);
 }
 
 }  // namespace
@@ -393,8 +279,7 @@ void bind_optim(nb::module_& m) {
   nb::module_ optim = m.def_submodule("optim", "Optimizers.");
   bind_group(optim);
   bind_optimizers(optim);
-  nb::module_ schedulers = optim.def_submodule("lr_scheduler", "Learning-rate schedules.");
-  bind_schedulers(schedulers);
+  bind_schedules(optim);
 }
 
 }  // namespace lg::python

@@ -186,6 +186,87 @@ TEST(Optim, StateGoesOnWhereItWas) {
   EXPECT_EQ(p.m->weight.to_vector<float>(), q.m->weight.to_vector<float>());
 }
 
+// Two layers that learn a function of 8 numbers.
+struct Learner {
+  nn::Mod<nn::Sequential> model =
+      (manual_seed(7), nn::make<nn::Sequential>(nn::make<nn::Linear>(8, 64), nn::make<nn::Tanh>(),
+                                                nn::make<nn::Linear>(64, 1)));
+  Tensor x = randn({512, 8}),
+         y = sin(x.index({Slice(), Slice(0, 1)}) * 2) + x.index({Slice(), Slice(1, 2)});
+  double step(Optimizer& o) {
+    o.zero_grad();
+    const Tensor loss = mse_loss(model(x), y);
+    loss.backward();
+    o.step();
+    return loss.item();
+  }
+  std::vector<float> weights() const { return model->parameters()[0].to_vector<float>(); }
+};
+
+template <class Make> void learns_as_well_in_bfloat16(Make make_optimizer, int steps) {
+  Learner a, b;
+  const auto full = make_optimizer(a, DType::float32), half = make_optimizer(b, DType::bfloat16);
+  double loss = 0, other = 0;
+  for (int i = 0; i < steps; ++i) {
+    loss = a.step(*full);
+    other = b.step(*half);
+  }
+  EXPECT_LT(loss, 0.05);
+  EXPECT_NEAR(other, loss, 0.1 * loss + 1e-3);
+  EXPECT_NE(a.weights(), b.weights());
+  for (const auto& [number, p] : half->state_dict().parameters) {
+    for (const auto& [name, t] : p.tensors) EXPECT_EQ(t.dtype(), DType::bfloat16) << name;
+  }
+}
+
+TEST(Optim, StatesInBfloat16LearnAsWell) {
+  learns_as_well_in_bfloat16(
+      [](Learner& l, DType t) {
+        return std::make_unique<AdamW>(l.model->parameters(),
+                                       AdamWOptions{.lr = 1e-2, .state_dtype = t});
+      },
+      400);
+  learns_as_well_in_bfloat16(
+      [](Learner& l, DType t) {
+        return std::make_unique<SGD>(l.model->parameters(),
+                                     SGDOptions{.lr = 0.02, .momentum = 0.9, .state_dtype = t});
+      },
+      800);
+}
+
+TEST(Optim, StatesInBfloat16GoOnWithTheSameBits) {
+  Learner a;
+  AdamW whole(a.model->parameters(), {.lr = 1e-2, .state_dtype = DType::bfloat16});
+  for (int i = 0; i < 5; ++i) a.step(whole);
+  Learner b = a;
+  b.model = clone(a.model);
+  AdamW resumed(b.model->parameters(), {.lr = 1, .state_dtype = DType::bfloat16});
+  resumed.load_state_dict(whole.state_dict());
+  AdamW wide(clone(a.model)->parameters());
+  wide.load_state_dict(whole.state_dict());  // into float32
+  const Tensor narrow = whole.state_dict().parameters.at(0).tensors.at("exp_avg");
+  const Tensor same = wide.state_dict().parameters.at(0).tensors.at("exp_avg");
+  EXPECT_EQ(same.dtype(), DType::float32);
+  EXPECT_EQ(same.to_vector<float>(), narrow.to_vector<float>());
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(a.step(whole), b.step(resumed));
+  EXPECT_EQ(a.weights(), b.weights());
+}
+
+TEST(Optim, StatesInBfloat16AreAsManyBytesAsTheySay) {
+  Tensor p = ones({1000}), q = ones({1000}, DType::float64);
+  const std::vector<Tensor> params{p, q};
+  for (const Tensor& t : params) t.set_grad(ones(t.shape(), t.dtype()));
+  const auto states = [] {
+    return memory_stats().uses[static_cast<int>(MemoryUse::optimizer)].current;
+  };
+  const auto before = states();
+  AdamW opt(params, {.state_dtype = DType::bfloat16});
+  opt.step();
+  // Two of 1000, each with a header; those of float64 stay float64.
+  EXPECT_EQ(states() - before, 2 * (2000 + 64) + 2 * (8000 + 64));
+  EXPECT_EQ(opt.state_dtype(), DType::bfloat16);
+}
+
 TEST(Optim, ConstructorErrors) {
   Tensor p = ones({2});
   p.set_requires_grad();
@@ -209,6 +290,8 @@ TEST(Optim, ConstructorErrors) {
   starts([&] { AdamW o(params, {.beta2 = -0.1}); }, "AdamW: beta2 is -0.1");
   starts([&] { AdamW o(params, {.eps = -1}); }, "AdamW: eps is -1");
   starts([&] { SGD o(params, {.nesterov = true}); }, "SGD: nesterov needs a momentum");
+  starts([&] { AdamW o(params, {.state_dtype = DType::float16}); },
+         "AdamW: state_dtype is float16, expected float32 or bfloat16");
   starts([&] { SGD o(std::vector<Tensor>{}); }, "SGD: got no parameters");
   starts([&] { SGD o(std::vector<Tensor>{p * 2}); }, "SGD: parameter 0 (float32 [2]) was computed");
   starts(
