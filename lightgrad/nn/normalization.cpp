@@ -2,6 +2,7 @@
 
 #include "lightgrad/autograd/node.h"
 #include "lightgrad/nn/init.h"
+#include "lightgrad/ops/checkpoint.h"
 #include "lightgrad/ops/ops.h"
 
 namespace lg::nn {
@@ -40,7 +41,7 @@ void BatchNormBase::reset_parameters() {
 
 Tensor BatchNormBase::normalized(const Tensor& x, const Tensor& residual, bool relu) const {
   check(x);
-  const bool tracks = training && running_mean.defined();
+  const bool tracks = training && running_mean.defined() && !lg::detail::recomputing();
   double factor = momentum.value_or(0);
   if (tracks && num_batches_tracked.defined()) {
     num_batches_tracked.assign(num_batches_tracked + 1);

@@ -4,6 +4,11 @@
 #include "lightgrad/ops/autocast.h"
 
 namespace lg::detail {
+namespace {
+thread_local int running_again = 0;
+}
+
+bool recomputing() { return running_again > 0; }
 
 Ref<autograd::Recompute> recompute(autograd::Recompute::Again f,
                                    const std::vector<Tensor>& inputs) {
@@ -14,8 +19,12 @@ Ref<autograd::Recompute> recompute(autograd::Recompute::Again f,
     struct Restore {
       Generator& generator;
       std::uint64_t seed = generator.seed(), offset = generator.offset();
-      ~Restore() { generator.set_state(seed, offset); }
+      ~Restore() {
+        generator.set_state(seed, offset);
+        --running_again;
+      }
     } const restore{generator};
+    ++running_again;
     generator.set_state(seed, offset);
     const autocast::Scope scope(dtype);
     f(in);

@@ -1,5 +1,6 @@
 #include "lightgrad/ops/normalization.h"
 
+#include "lightgrad/ops/checkpoint.h"
 #include "lightgrad/ops/creation.h"
 #include "lightgrad/ops/float_kernels.h"
 #include "lightgrad/ops/ops.h"
@@ -187,8 +188,10 @@ Tensor batch_norm(const Tensor& x, const Tensor& running_mean, const Tensor& run
     op.var = to(running_var.detach(), t).contiguous_data();
     return run(std::move(op), x, weight, bias, options.residual);
   }
-  op.running_mean = running_mean;
-  op.running_var = running_var;
+  if (!detail::recomputing()) {
+    op.running_mean = running_mean;
+    op.running_var = running_var;
+  }
   op.momentum = options.momentum;
   return run(std::move(op), x, weight, bias, options.residual);
 }

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <limits>
+#include <optional>
 
 #include "lightgrad/amp/grad_scaler.h"
 #include "lightgrad/ops/autocast.h"
@@ -98,6 +99,22 @@ TEST(Autocast, AWeightIsCastOnceUntilItChanges) {
   }
   const Autocast again;
   EXPECT_TRUE(cast().requires_grad());
+}
+
+TEST(Autocast, OneScopeMayHoldManyPasses) {  // of an accumulated batch, or after a skipped step
+  const Tensor x = floats({4, 4}, 1);
+  const auto gradient = [&](bool together) {
+    const Tensor w = floats({4, 4}, 2).set_requires_grad();
+    std::optional<Autocast> scope;
+    if (together) scope.emplace();
+    for (int i = 0; i < 3; ++i) {
+      std::optional<Autocast> own;
+      if (!together) own.emplace();
+      sum(square(linear(x * (i + 1), w))).backward();
+    }
+    return w.grad().to_vector<float>();
+  };
+  EXPECT_EQ(gradient(true), gradient(false));
 }
 
 TEST(Autocast, BackwardRunsWithoutIt) {

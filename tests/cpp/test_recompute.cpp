@@ -124,6 +124,27 @@ TEST(Checkpoint, KeepsOnlyInputs) {
   EXPECT_LE(peak(checkpointed), 16);
 }
 
+TEST(Checkpoint, BatchNormCountsItsBatchOnce) {
+  const auto trained = [](auto wrap) {
+    manual_seed(3);
+    const auto norm = nn::make<nn::BatchNorm2d>(4), inner = nn::make<nn::BatchNorm2d>(4);
+    const auto block = [&](const Tensor& x) {
+      return norm(wrap([&](const Tensor& t) { return inner->relu(t * 2); }, x));  // nested
+    };
+    for (int i = 0; i < 3; ++i)
+      sum(square(wrap(block, floats({5, 4, 3, 3}, 9 + i) * 1))).backward();
+    std::vector<std::vector<double>> all;
+    for (const auto& m : {norm, inner}) {
+      for (const Tensor& t : m->buffers()) all.push_back(t.to_vector<double>());
+      for (const Tensor& t : m->parameters()) all.push_back(t.grad().to_vector<double>());
+    }
+    return all;
+  };
+  const auto once = trained(plain);
+  EXPECT_EQ(once[2], std::vector<double>{3});  // num_batches_tracked
+  EXPECT_EQ(trained(checkpointed), once);
+}
+
 TEST(Checkpoint, SaysWhatWentWrong) {
   Tensor x = floats({4}, 1).set_requires_grad();
   int calls = 0;

@@ -11,7 +11,7 @@ def checkpoint(function, *args, use_reentrant=False, **kwargs):
 
     Tensors among `args` are its inputs; it may use others (weights) too. It must do the same when backward runs it
     again, for which the default generator and autocast are set as they were. A batch norm inside counts its batch
-    twice in its running statistics. Checkpoints nest, and the graph may be differentiated again. RuntimeError in
+    once in its running statistics. Checkpoints nest, and the graph may be differentiated again. RuntimeError in
     backward when an input was changed in place since, or the function did something else the second time.
 
     `use_reentrant` is there for programs written for PyTorch; only False is known.
