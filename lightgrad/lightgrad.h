@@ -26,5 +26,6 @@
 #include "lightgrad/ops/indexing.h"
 #include "lightgrad/ops/ops.h"
 #include "lightgrad/optim/optim.h"
+#include "lightgrad/profile/plan.h"
 #include "lightgrad/profile/profile.h"
 #include "lightgrad/tensor/tensor.h"

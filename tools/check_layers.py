@@ -27,7 +27,7 @@ ROOMS = {
     "data": OPS,
     "io": OPS,
     "graph": OPS,
-    "profile": OPS | {"backend"},  # it measures the device's peak
+    "profile": OPS | {"backend", "nn", "optim"},  # it measures the device's peak, and plans training steps
 }
 # Blocks of pointwise operations are read again inside each SIMD target: these files are kernels.
 ALSO = {"lightgrad/ops/pointwise_rows": {"kernels"}}

@@ -3,56 +3,13 @@
 #include <algorithm>
 #include <map>
 #include <set>
-#include <utility>
 
 #include "lightgrad/base/memory.h"
 #include "lightgrad/base/table.h"
-#include "lightgrad/base/watch.h"
+#include "lightgrad/nn/observation.h"
 
 namespace lg {
 namespace {
-
-// Puts buffers and the default generator back, whatever the model does.
-class Unchanged {
- public:
-  explicit Unchanged(const nn::Module& model)
-      : seed_(default_generator().seed()), offset_(default_generator().offset()) {
-    for (const Tensor& b : model.buffers()) buffers_.push_back({b, b.copy(), version_of(b)});
-  }
-  ~Unchanged() {
-    default_generator().set_state(seed_, offset_);
-    for (const auto& [buffer, before, version] : buffers_)  // a change would spoil older graphs
-      if (version_of(buffer) != version) buffer.assign(before);
-  }
-  Unchanged(const Unchanged&) = delete;
-
- private:
-  struct Saved {
-    Tensor buffer, before;
-    std::uint32_t version;
-  };
-  static std::uint32_t version_of(const Tensor& t) { return t.impl()->storage->version(); }
-
-  std::uint64_t seed_, offset_;
-  std::vector<Saved> buffers_;
-};
-
-// How the log calls the model: a name of its own where it is the outermost module.
-struct Root {
-  std::string path;
-  bool outermost;
-
-  explicit Root(const nn::Module& model) : outermost(where().empty()) {
-    const nn::Scope scope(model);
-    path = where();
-  }
-  // The path below the model, empty for the model itself and what is not in it.
-  std::string below(const std::string& logged) const {
-    if (logged == path) return "";
-    if (outermost) return logged;
-    return logged.starts_with(path + ".") ? logged.substr(path.size() + 1) : "";
-  }
-};
 
 // Fills in the summary: calls of modules are seen by hooks, what ran inside of them by the log.
 class Tally {
@@ -122,38 +79,12 @@ class Tally {
 }  // namespace
 
 Summary detail::summarize(nn::Module& model, const std::function<void()>& run) {
-  const Unchanged unchanged(model);
-  const Root root(model);
+  const detail::Unchanged unchanged(model);
+  const detail::Root root(model);
   Tally tally(model);
-  std::vector<watch::Record> log;
-  int thread = 0;
-  {
-    struct Recording {
-      std::int64_t start = watch::start_recording();
-      bool running = true;
-      std::vector<watch::Record> stop() {
-        running = false;
-        return watch::stop_recording(start);
-      }
-      ~Recording() {
-        if (running) stop();
-      }
-    } recording;
-    {
-      const watch::Work all("summary", watch::Phase::forward);
-      thread = all.thread();
-      run();
-    }
-    log = recording.stop();
-  }
-
-  // Other threads may have worked, too. What follows "summary" at the next depth is the model's.
-  const auto all = std::find_if(log.begin(), log.end(), [thread](const watch::Record& r) {
-    return r.thread == thread && *r.name == "summary";
-  });
-  for (auto r = all + 1; r != log.end() && r->thread == all->thread; ++r)
-    if (r->depth == all->depth + 1) tally.add(root.below(*r->path), *r);
-  tally.summary.peak = all->peak;
+  const detail::Observation seen = detail::observe(run);
+  for (const watch::Record& r : seen.operations) tally.add(root.below(*r.path), r);
+  tally.summary.peak = seen.whole.peak;
   return std::move(tally.summary);
 }
 

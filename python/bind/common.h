@@ -135,6 +135,7 @@ void bind_io(nb::module_& m);
 void bind_graph(nb::module_& m);
 void bind_cuda(nb::module_& m);
 void bind_profile(nb::module_& m);
+void bind_plan(nb::module_& m);
 
 }  // namespace lg::python
 

@@ -63,6 +63,7 @@ NB_MODULE(_core, m) {
   bind_io(m);
   bind_graph(m);
   bind_profile(m);
+  bind_plan(m);
   bind_cuda(m);
   nb::module_ data = m.def_submodule("data", "Data sets, their transforms, and the loader.");
   bind_transforms(data);
