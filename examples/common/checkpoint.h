@@ -1,5 +1,5 @@
-// checkpoint.h: how a checkpoint keeps optimizers and schedules. checkpoint.py is the same in
-// Python.
+// checkpoint.h: how a checkpoint keeps optimizers, schedules and scalers. checkpoint.py is the same
+// in Python.
 #pragma once
 
 #include "lightgrad/lightgrad.h"
@@ -30,4 +30,19 @@ inline void take_optimizer(const io::Checkpoint& c, lg::optim::Optimizer& optimi
 inline void go_to(lg::optim::LRScheduler& schedule, std::int64_t step) {
   schedule.load_state_dict({step - 1, schedule.base_lrs(), {}});
   schedule.step();
+}
+
+inline void put_scaler(io::Checkpoint& c, const lg::amp::GradScaler& scaler) {
+  const auto state = scaler.state_dict();
+  c.put("scaler.scale", state.scale);
+  c.put("scaler.growth_tracker", state.growth_tracker);
+  c.put("scaler.skipped_steps", state.skipped_steps);
+}
+
+inline void take_scaler(const io::Checkpoint& c, lg::amp::GradScaler& scaler) {
+  auto state = scaler.state_dict();
+  state.scale = c.get<double>("scaler.scale");
+  state.growth_tracker = c.get<std::int64_t>("scaler.growth_tracker");
+  state.skipped_steps = c.get<std::int64_t>("scaler.skipped_steps");
+  scaler.load_state_dict(state);
 }

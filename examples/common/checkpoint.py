@@ -1,4 +1,4 @@
-"""How a checkpoint keeps optimizers and schedules; checkpoint.h is the same in C++."""
+"""How a checkpoint keeps optimizers, schedules and scalers; checkpoint.h is the same in C++."""
 
 
 def put_optimizer(c, optimizer):
@@ -21,3 +21,19 @@ def go_to(schedule, step):
     """As after `step` steps, of which there was one at least: the learning rates are written too."""
     schedule.load_state_dict({**schedule.state_dict(), "last_epoch": step - 1})
     schedule.step()
+
+
+SCALER = {"scale": "scale", "growth_tracker": "_growth_tracker", "skipped_steps": "skipped_steps"}
+
+
+def put_scaler(c, scaler):
+    state = scaler.state_dict()
+    for name, key in SCALER.items():
+        c.put(f"scaler.{name}", state[key])
+
+
+def take_scaler(c, scaler):
+    state = scaler.state_dict()
+    for name, key in SCALER.items():
+        state[key] = c.get(f"scaler.{name}")
+    scaler.load_state_dict(state)

@@ -37,11 +37,13 @@ void train(Run& run, const Options& o, const Tensor& text, const Tensor& held_ou
       const Tensor part =
           loss_of(run.model, lg::narrow(ids, 0, i, rows), lg::narrow(targets, 0, i, rows)) /
           o.accumulate;
-      part.backward();
+      run.scaler.scale(part).backward();
       loss += part.item();
     }
+    run.scaler.unscale_(run.optimizer);
     nn::utils::clip_grad_norm_(parameters, 1.0);
-    run.optimizer.step();
+    run.scaler.step(run.optimizer);
+    run.scaler.update();
     run.optimizer.zero_grad();
     run.schedule.step();
     ++run.step;
@@ -58,6 +60,7 @@ void train(Run& run, const Options& o, const Tensor& text, const Tensor& held_ou
     count = 0;
   }
   progress.finish();
+  print_skipped(run.scaler, run.step);
 }
 
 int train_or_sample(Options o, const CLI::App& app) {
@@ -66,6 +69,7 @@ int train_or_sample(Options o, const CLI::App& app) {
   if (o.resume || o.sample > 0) saved = io::Checkpoint::load(path), adopt(o, app, *saved, path);
   check(o);
   prepare(o);
+  const lg::amp::Autocast scope = autocast(o);
 
   if (o.sample > 0) {
     Run run(o, text_of(saved->tensor("characters")));

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "lightgrad/lightgrad.h"
+#include "examples/common/program.h"
 
 using lg::Tensor;
 namespace nn = lg::nn;
@@ -15,6 +15,7 @@ namespace nn = lg::nn;
 struct GPTConfig {
   std::int64_t vocabulary = 65, context = 64, layers = 3, heads = 4, width = 128;
   double dropout = 0;
+  bool checkpoint_activations = false;
 };
 
 struct Attention : nn::Module {
@@ -75,13 +76,15 @@ struct Block : nn::Module {
 };
 
 struct Transformer : nn::Module {
+  bool checkpoint_activations;
   nn::Child<nn::Embedding> wte, wpe;
   nn::Child<nn::Dropout> drop;
   nn::Child<nn::ModuleList> h;
   nn::Child<Norm> ln_f;
 
   explicit Transformer(const GPTConfig& s)
-      : wte(this, "wte", s.vocabulary, s.width),
+      : checkpoint_activations(s.checkpoint_activations),
+        wte(this, "wte", s.vocabulary, s.width),
         wpe(this, "wpe", s.context, s.width),
         drop(this, "drop", s.dropout),
         h(this, "h"),
@@ -91,7 +94,7 @@ struct Transformer : nn::Module {
 
   Tensor forward(const Tensor& ids) const {
     Tensor x = drop(wte(ids) + wpe(lg::arange(ids.size(1))));
-    for (nn::Module* block : h->children()) x = nn::call(*block, x);
+    for (nn::Module* block : h->children()) x = call_block(*block, x, checkpoint_activations);
     return ln_f(x);
   }
 };

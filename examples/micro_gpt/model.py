@@ -4,10 +4,15 @@ and layouts of the state dict are nanoGPT's, so its weights load here. model.h i
 """
 
 import math
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import lightgrad as lg
 from lightgrad import nn
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from common.program import call_block
 
 
 @dataclass
@@ -18,6 +23,7 @@ class GPTConfig:
     heads: int = 4
     width: int = 128
     dropout: float = 0.0
+    checkpoint_activations: bool = False
 
 
 class Attention(nn.Module):
@@ -67,6 +73,7 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     def __init__(self, s):
         super().__init__()
+        self.checkpoint_activations = s.checkpoint_activations
         self.wte = nn.Embedding(s.vocabulary, s.width)
         self.wpe = nn.Embedding(s.context, s.width)
         self.drop = nn.Dropout(s.dropout)
@@ -76,7 +83,7 @@ class Transformer(nn.Module):
     def forward(self, ids):
         x = self.drop(self.wte(ids) + self.wpe(lg.arange(ids.shape[1])))
         for block in self.h:
-            x = block(x)
+            x = call_block(block, x, self.checkpoint_activations)
         return self.ln_f(x)
 
 

@@ -7,13 +7,13 @@
 
 #include "examples/common/program.h"
 
-struct Options {
+struct Options : MachineOptions {
   std::string data, out = "out/micro_gpt";
   std::int64_t steps = 2000, batch = 12, context = 64, layers = 3, heads = 4, width = 128;
   double dropout = 0, lr = 1e-3;
   std::int64_t seed = 0, eval_every = 250, accumulate = 1;
   bool resume = false;
-  std::int64_t sample = 0, top_k = 0, threads = 0;
+  std::int64_t sample = 0, top_k = 0;
   double temperature = 0.8;
 };
 
@@ -31,6 +31,7 @@ template <class F> void each_kept(Options& o, F&& f) {
   f("seed", o.seed, o.resume);
   f("eval-every", o.eval_every, false);
   f("accumulate", o.accumulate, false);
+  f("dtype", o.dtype, false);
 }
 
 inline void check(const Options& o) {
@@ -45,7 +46,7 @@ inline void check(const Options& o) {
   at_least(1, "accumulate", o.accumulate);
   at_least(0, "sample", o.sample);
   at_least(0, "top-k", o.top_k);
-  at_least(0, "threads", o.threads);
+  check_machine(o);
   require(o.width % o.heads == 0, "--width is ", o.width, ", which ", o.heads,
           " heads cannot share equally");
   require(o.batch % o.accumulate == 0, "--batch is ", o.batch, ", which --accumulate ",
@@ -77,6 +78,6 @@ inline void declare(CLI::App& app, Options& o) {
   option("--sample", o.sample, "write this many characters from the checkpoint, do not train");
   option("--temperature", o.temperature, "of samples: below 1 is safer, above 1 bolder");
   option("--top-k", o.top_k, "sample from this many likeliest characters (0: all)");
-  option("--threads", o.threads, "threads (0: what the machine has)");
+  declare_machine(app, o);
   app.add_flag("--resume", o.resume, "go on from the checkpoint in --out, with its options");
 }

@@ -21,13 +21,14 @@ inline std::string text_of(const Tensor& bytes) {
 }
 
 inline GPTConfig config_of(const Options& o, std::int64_t vocabulary) {
-  return {vocabulary, o.context, o.layers, o.heads, o.width, o.dropout};
+  return {vocabulary, o.context, o.layers, o.heads, o.width, o.dropout, o.checkpoint_activations};
 }
 
 struct Run {
   lg::data::Vocabulary vocabulary;
   nn::Mod<GPT> model;
   lg::optim::AdamW optimizer;
+  lg::amp::GradScaler scaler;
   lg::optim::WarmupCosine schedule;
   lg::Generator batches;  // of its own, so that nothing else moves the choice of batches
   std::int64_t step = 0;
@@ -38,6 +39,7 @@ struct Run {
         model(nn::make<GPT>(config_of(o, vocabulary.size()))),
         optimizer(parameter_groups(model->parameters(), 0.1),
                   {.lr = o.lr, .beta1 = 0.9, .beta2 = 0.99}),
+        scaler(scaler_of(o)),
         schedule(optimizer, std::min<std::int64_t>(100, o.steps / 20), o.steps, o.lr / 10),
         batches(~static_cast<std::uint64_t>(o.seed)) {}
 
@@ -47,6 +49,7 @@ struct Run {
     c.put("characters", bytes_of(vocabulary.characters()));
     c.put_state("model.", model->state_dict());
     put_optimizer(c, optimizer);
+    put_scaler(c, scaler);
     c.put_generator("batches", batches);
     c.put_generator("dropout", lg::default_generator());
     put_options(c, o);
@@ -60,6 +63,7 @@ struct Run {
     c.take_generator("dropout", lg::default_generator());
     if (step == 0) return;
     take_optimizer(c, optimizer);
+    take_scaler(c, scaler);
     go_to(schedule, step);
   }
 };

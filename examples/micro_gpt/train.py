@@ -20,18 +20,23 @@ import lightgrad as lg
 from lightgrad import io, nn, optim
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from common.checkpoint import go_to, put_optimizer, take_optimizer
+from common.checkpoint import go_to, put_optimizer, put_scaler, take_optimizer, take_scaler
 from common.program import (
     add_kept,
+    add_machine,
     adopt,
     at_least,
+    autocast,
+    check_machine,
     count_of,
     parameter_groups,
     prepare,
     print_peak_memory,
+    print_skipped,
     put_options,
     requirement,
     run_program,
+    scaler_of,
 )
 from common.progress import Progress
 
@@ -49,6 +54,7 @@ KEPT = {
     "seed": 0,
     "eval-every": 250,
     "accumulate": 1,
+    "dtype": "float32",
 }
 require = requirement("micro_gpt")
 SHAPE = ("context", "layers", "heads", "width")  # of the model: these cannot change
@@ -80,15 +86,16 @@ def parse_arguments():
     p.add_argument("--sample", type=int, default=0, help="write this many characters from the checkpoint, do not train")
     p.add_argument("--temperature", type=float, default=0.8, help="of samples: below 1 is safer, above 1 bolder")
     p.add_argument("--top-k", type=int, default=0, help="sample from this many likeliest characters (0: all)")
-    p.add_argument("--threads", type=int, default=0, help="threads (0: what the machine has)")
+    add_machine(p, KEPT)
     p.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out, with its options")
     return p.parse_args()
 
 
 def check(o):
     least = dict.fromkeys(("steps", "batch", "context", "layers", "heads", "width"), 1)
-    least |= {"seed": 0, "eval-every": 1, "accumulate": 1, "sample": 0, "top-k": 0, "threads": 0}
+    least |= {"seed": 0, "eval-every": 1, "accumulate": 1, "sample": 0, "top-k": 0}
     at_least(o, least, require)
+    check_machine(o, require)
     require(
         o.width % o.heads == 0,
         f"--width is {o.width}, which {o.heads} heads cannot share equally",
@@ -114,8 +121,9 @@ class Run:
     def __init__(self, o, text):
         self.vocabulary = io.Vocabulary(text)
         shape = (o.context, o.layers, o.heads, o.width)
-        self.model = GPT(GPTConfig(len(self.vocabulary), *shape, o.dropout))
+        self.model = GPT(GPTConfig(len(self.vocabulary), *shape, o.dropout, o.checkpoint_activations))
         self.optimizer = optim.AdamW(parameter_groups(self.model, 0.1), lr=o.lr, betas=(0.9, 0.99))
+        self.scaler = scaler_of(o)
         self.schedule = optim.lr_scheduler.WarmupCosine(self.optimizer, min(100, o.steps // 20), o.steps, o.lr / 10)
         # A generator of its own, so that nothing else moves the choice of batches.
         self.batches = lg.Generator(2**64 - 1 - o.seed)
@@ -127,6 +135,7 @@ class Run:
         c.put("characters", lg.tensor(self.vocabulary.characters))
         c.put_state("model.", self.model.state_dict())
         put_optimizer(c, self.optimizer)
+        put_scaler(c, self.scaler)
         c.put_generator("batches", self.batches)
         c.put_generator("dropout")
         put_options(c, o, KEPT)
@@ -140,6 +149,7 @@ class Run:
         if self.step == 0:
             return
         take_optimizer(c, self.optimizer)
+        take_scaler(c, self.scaler)
         go_to(self.schedule, self.step)
 
 
@@ -210,10 +220,12 @@ def train(run, o, text, held_out, path):
         loss = 0.0
         for i in range(0, o.batch, rows):
             part = loss_of(run.model, ids[i : i + rows], targets[i : i + rows]) / o.accumulate
-            part.backward()
+            run.scaler.scale(part).backward()
             loss += part.item()
+        run.scaler.unscale_(run.optimizer)
         nn.utils.clip_grad_norm_(parameters, 1.0)
-        run.optimizer.step()
+        run.scaler.step(run.optimizer)
+        run.scaler.update()
         run.optimizer.zero_grad()
         run.schedule.step()
         run.step += 1
@@ -232,6 +244,7 @@ def train(run, o, text, held_out, path):
         print(f"step {run.step:5}  train {total / count:.6f}  val {val:.6f}", flush=True)
         total, count = 0.0, 0
     progress.finish()
+    print_skipped(run.scaler, run.step)
 
 
 def write(*parts):
@@ -248,7 +261,11 @@ def main():
     adopt(o, KEPT, saved, path, fixed, require)
     check(o)
     prepare(o)
+    with autocast(o):
+        train_or_sample(o, saved, path)
 
+
+def train_or_sample(o, saved, path):
     if o.sample > 0:
         run = Run(o, bytes(saved.tensor("characters").tolist()))
         run.restore(saved)

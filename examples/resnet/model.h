@@ -4,13 +4,14 @@
 // the shape are 1x1 convolutions.
 #pragma once
 
-#include "lightgrad/lightgrad.h"
+#include "examples/common/program.h"
 
 using lg::Tensor;
 namespace nn = lg::nn;
 
 struct ResNetConfig {
   std::int64_t channels = 1, width = 16, blocks = 2, classes = 10;
+  bool checkpoint_activations = false;
 };
 
 struct Conv : nn::Conv2d {  // batch_norm follows, which makes a bias of no use
@@ -43,13 +44,15 @@ struct Block : nn::Module {
 };
 
 struct ResNet : nn::Module {
+  bool checkpoint_activations;
   nn::Child<Conv> conv;
   nn::Child<nn::BatchNorm2d> bn;
   nn::Child<nn::Sequential> stages;
   nn::Child<nn::Linear> fc;
 
   explicit ResNet(const ResNetConfig& s)
-      : conv(this, "conv", s.channels, s.width, 3, 1),
+      : checkpoint_activations(s.checkpoint_activations),
+        conv(this, "conv", s.channels, s.width, 3, 1),
         bn(this, "bn", s.width),
         stages(this, "stages"),
         fc(this, "fc", 4 * s.width, s.classes) {
@@ -64,7 +67,9 @@ struct ResNet : nn::Module {
   }
 
   // Images (N, channels, H, W) -> logits (N, classes).
-  Tensor forward(const Tensor& x) const {
-    return fc(lg::mean(stages(bn->relu(conv(x))), {{2, 3}}));
+  Tensor forward(const Tensor& images) const {
+    Tensor x = bn->relu(conv(images));
+    for (nn::Module* block : stages->children()) x = call_block(*block, x, checkpoint_activations);
+    return fc(lg::mean(x, {{2, 3}}));
   }
 };

@@ -3,7 +3,13 @@ each halve the image and double the channels, the mean over what is left, one li
 three blocks a stage; shortcuts that change the shape are 1x1 convolutions. model.h is the same in C++.
 """
 
+import sys
+from pathlib import Path
+
 from lightgrad import nn
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from common.program import call_block
 
 
 def convolution(cin, cout, size, stride):
@@ -26,8 +32,9 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    def __init__(self, channels=1, width=16, blocks=2, classes=10):
+    def __init__(self, channels=1, width=16, blocks=2, classes=10, checkpoint_activations=False):
         super().__init__()
+        self.checkpoint_activations = checkpoint_activations
         self.conv = convolution(channels, width, 3, 1)
         self.bn = nn.BatchNorm2d(width)
         self.stages = nn.Sequential()
@@ -40,4 +47,7 @@ class ResNet(nn.Module):
 
     def forward(self, x):
         """Images (N, channels, H, W) -> logits (N, classes)."""
-        return self.fc(self.stages(self.bn.relu(self.conv(x))).mean((2, 3)))
+        x = self.bn.relu(self.conv(x))
+        for block in self.stages:
+            x = call_block(block, x, self.checkpoint_activations)
+        return self.fc(x.mean((2, 3)))

@@ -9,11 +9,11 @@
 
 #include "examples/common/program.h"
 
-struct Options {
+struct Options : MachineOptions {
   std::string dataset = "fashion-mnist", data, out = "out/resnet";
   std::int64_t split = 0, epochs = 0, batch = 64, width = 0, blocks = 0;
   double lr = 0.1, weight_decay = 5e-4, label_smoothing = 0.05;
-  std::int64_t seed = 0, save_every = 100, workers = 1, threads = 0;
+  std::int64_t seed = 0, save_every = 100, workers = 1;
   bool resume = false;
 };
 
@@ -51,6 +51,7 @@ template <class F> void each_kept(Options& o, F&& f) {
   f("label-smoothing", o.label_smoothing, false);
   f("seed", o.seed, true);
   f("save-every", o.save_every, false);
+  f("dtype", o.dtype, false);
 }
 
 // Also fills in what the data set decides.
@@ -64,7 +65,7 @@ inline void check(Options& o) {
   at_least(0, "seed", o.seed);
   at_least(1, "save-every", o.save_every);
   at_least(0, "workers", o.workers);
-  at_least(0, "threads", o.threads);
+  check_machine(o);
   require(o.lr > 0 && std::isfinite(o.lr), "--lr is ", o.lr, ", expected a number above 0");
   require(o.weight_decay >= 0 && std::isfinite(o.weight_decay), "--weight-decay is ",
           o.weight_decay, ", expected a number from 0 up");
@@ -96,6 +97,6 @@ inline void declare(CLI::App& app, Options& o) {
   option("--seed", o.seed, "of weights, order and augmentation");
   option("--save-every", o.save_every, "updates between checkpoints within an epoch");
   option("--workers", o.workers, "threads that prepare batches (0: none)");
-  option("--threads", o.threads, "threads (0: what the machine has)");
+  declare_machine(app, o);
   app.add_flag("--resume", o.resume, "go on from the checkpoint in --out, with its options");
 }

@@ -20,8 +20,9 @@ void train_epoch(Run& run, const Options& o, Progress& progress, const std::stri
   while (const auto batch = epoch->next()) {
     const Tensor &x = (*batch)[0], &y = (*batch)[1];
     const Tensor logits = run.model(x), loss = run.loss(logits, y);
-    loss.backward();
-    run.optimizer.step();
+    run.scaler.scale(loss).backward();
+    run.scaler.step(run.optimizer);
+    run.scaler.update();
     run.optimizer.zero_grad();
     run.schedule.step();
     ++run.step;
@@ -69,6 +70,7 @@ Tensor train(Run& run, const Options& o, const Images& images, const std::string
     std::fflush(stdout);
   }
   progress.finish();
+  print_skipped(run.scaler, run.step);
   return seen ? *seen : predict(run.model, images.test);
 }
 
@@ -120,6 +122,7 @@ int train_and_report(Options o, const CLI::App& app) {
   if (o.resume) saved = io::Checkpoint::load(path), adopt(o, app, *saved, path);
   check(o);
   prepare(o);
+  const lg::amp::Autocast scope = autocast(o);
 
   const Images images = images_of(o);
   require(images.train->size() >= o.batch, "--batch is ", o.batch, ", but there are ",

@@ -11,13 +11,14 @@
 #include "model.h"
 
 inline ResNetConfig config_of(const Options& o) {
-  return {std::ssize(recipe_of(o).mean), o.width, o.blocks, 10};
+  return {std::ssize(recipe_of(o).mean), o.width, o.blocks, 10, o.checkpoint_activations};
 }
 
 struct Run {
   nn::Mod<ResNet> model;
   data::DataLoader batches;
   lg::optim::SGD optimizer;
+  lg::amp::GradScaler scaler;
   lg::optim::OneCycleLR schedule;
   nn::Mod<nn::CrossEntropyLoss> loss;
   std::int64_t step = 0;
@@ -36,6 +37,7 @@ struct Run {
                         .seed = o.seed}),
         optimizer(parameter_groups(model->parameters(), o.weight_decay),
                   {.lr = o.lr, .momentum = 0.9, .nesterov = true}),
+        scaler(scaler_of(o)),
         schedule(optimizer, o.lr, o.epochs * batches.size(),
                  {.pct_start = 0.25, .cycle_momentum = false}),
         loss(nn::make<nn::CrossEntropyLoss>(Tensor(), -100, "mean", o.label_smoothing)) {}
@@ -51,6 +53,7 @@ struct Run {
     c.put("history", lg::tensor(history, {std::ssize(history) / 3, 3}));
     c.put_state("model.", model->state_dict());
     put_optimizer(c, optimizer);
+    put_scaler(c, scaler);
     for (const auto& [name, n] : batches.state_dict()) c.put(lg::text("batches.", name), n);
     put_options(c, o);
     c.save(path);
@@ -68,6 +71,7 @@ struct Run {
     batches.load_state_dict(state);
     if (step == 0) return;
     take_optimizer(c, optimizer);
+    take_scaler(c, scaler);
     go_to(schedule, step);
   }
 };

@@ -24,18 +24,23 @@ from lightgrad import datasets, io, nn, optim
 from lightgrad import transforms as T
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from common.checkpoint import go_to, put_optimizer, take_optimizer
+from common.checkpoint import go_to, put_optimizer, put_scaler, take_optimizer, take_scaler
 from common.program import (
     add_kept,
+    add_machine,
     adopt,
     at_least,
+    autocast,
+    check_machine,
     count_of,
     parameter_groups,
     prepare,
     print_peak_memory,
+    print_skipped,
     put_options,
     requirement,
     run_program,
+    scaler_of,
 )
 from common.progress import Progress
 
@@ -70,6 +75,7 @@ KEPT = {
     "label-smoothing": 0.05,
     "seed": 0,
     "save-every": 100,
+    "dtype": "float32",
 }
 require = requirement("resnet")
 FIXED = ("dataset", "split", "epochs", "batch", "width", "blocks", "seed")  # these cannot change
@@ -99,7 +105,7 @@ def parse_arguments(arguments=None):
     option("--seed", "of weights, order and augmentation")
     option("--save-every", "updates between checkpoints within an epoch")
     p.add_argument("--workers", type=int, default=1, help="threads that prepare batches (0: none)")
-    p.add_argument("--threads", type=int, default=0, help="threads (0: what the machine has)")
+    add_machine(p, KEPT)
     p.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out, with its options")
     return p.parse_args(arguments)
 
@@ -107,8 +113,9 @@ def parse_arguments(arguments=None):
 def check(o):
     """Also fills in what the data set decides."""
     require(o.dataset in RECIPES, f'--dataset is "{o.dataset}", expected mnist, fashion-mnist or cifar10')
-    least = dict.fromkeys(("split", "epochs", "width", "blocks", "seed", "workers", "threads"), 0)
+    least = dict.fromkeys(("split", "epochs", "width", "blocks", "seed", "workers"), 0)
     at_least(o, {**least, "batch": 1, "save-every": 1}, require)
+    check_machine(o, require)
     require(0 < o.lr < math.inf, f"--lr is {o.lr:g}, expected a number above 0")
     require(0 <= o.weight_decay < math.inf, f"--weight-decay is {o.weight_decay:g}, expected a number from 0 up")
     require(
@@ -153,9 +160,11 @@ class Run:
     """Model, optimizer, schedule and batches of a run, and how a checkpoint keeps them."""
 
     def __init__(self, o, train):
-        self.model = ResNet(len(RECIPES[o.dataset].mean), o.width, o.blocks)
+        channels = len(RECIPES[o.dataset].mean)
+        self.model = ResNet(channels, o.width, o.blocks, checkpoint_activations=o.checkpoint_activations)
         self.batches = data.DataLoader(train, o.batch, shuffle=True, drop_last=True, num_workers=o.workers, seed=o.seed)
         self.optimizer = optim.SGD(parameter_groups(self.model, o.weight_decay), lr=o.lr, momentum=0.9, nesterov=True)
+        self.scaler = scaler_of(o)
         self.steps = len(self.batches)  # of an epoch
         self.schedule = optim.lr_scheduler.OneCycleLR(
             self.optimizer, o.lr, o.epochs * self.steps, pct_start=0.25, cycle_momentum=False
@@ -173,6 +182,7 @@ class Run:
         c.put("history", lg.tensor(self.history, dtype=lg.float64).view(-1, 3))
         c.put_state("model.", self.model.state_dict())
         put_optimizer(c, self.optimizer)
+        put_scaler(c, self.scaler)
         for name, n in self.batches.state_dict().items():
             c.put(f"batches.{name}", n)
         put_options(c, o, KEPT)
@@ -187,6 +197,7 @@ class Run:
         if self.step == 0:
             return
         take_optimizer(c, self.optimizer)
+        take_scaler(c, self.scaler)
         go_to(self.schedule, self.step)
 
 
@@ -208,8 +219,9 @@ def train_epoch(run, o, progress, path):
     for x, y in run.batches:
         logits = run.model(x)
         loss = run.loss(logits, y)
-        loss.backward()
-        run.optimizer.step()
+        run.scaler.scale(loss).backward()
+        run.scaler.step(run.optimizer)
+        run.scaler.update()
         run.optimizer.zero_grad()
         run.schedule.step()
         run.step += 1
@@ -255,6 +267,7 @@ def train(run, o, test, path):
             flush=True,
         )
     progress.finish()
+    print_skipped(run.scaler, run.step)
     return predict(run.model, test) if seen is None else seen
 
 
@@ -296,7 +309,11 @@ def main():
     adopt(o, KEPT, saved, path, FIXED, require)
     check(o)
     prepare(o)
+    with autocast(o):
+        train_and_report(o, saved, path)
 
+
+def train_and_report(o, saved, path):
     images, test = images_of(o)
     require(len(images) >= o.batch, f"--batch is {o.batch}, but there are {len(images)} images to train on")
     run = Run(o, images)

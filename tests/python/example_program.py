@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import lightgrad as lg
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -24,6 +26,13 @@ class ExampleProgram:
         if language == "cpp":
             self.need_binary()
         return self.commands[language]
+
+    def raise_scale(self, folder):
+        """Of the checkpoint: too high for the steps that follow."""
+        path = folder / "checkpoint.safetensors"
+        c = lg.io.Checkpoint.load(path)
+        c.put("scaler.scale", 2.0**40)
+        c.save(path)
 
     def load(self, *names):
         """Its modules of these names, the last of which is returned, so that other examples' files of the same names

@@ -53,13 +53,16 @@ def peak_mebibytes(done):
 
 def default_options():
     kept = EXAMPLE.load("model", "train").KEPT.items()
-    return SimpleNamespace(**{name.replace("-", "_"): value for name, value in kept})
+    options = {name.replace("-", "_"): value for name, value in kept}
+    return SimpleNamespace(**options, checkpoint_activations=False)
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.2])
-def test_both_programs_give_the_same_bits_at_any_thread_count(text, tmp_path, dropout):
+@pytest.mark.parametrize(
+    ("dropout", "dtype"), [(0.0, "float32"), (0.2, "float32"), (0.2, "bfloat16"), (0.2, "float16")]
+)
+def test_both_programs_give_the_same_bits_at_any_thread_count(text, tmp_path, dropout, dtype):
     EXAMPLE.need_binary()
-    options = ("--data", text, *SMALL, "--dropout", dropout, "--steps", 20, "--eval-every", 1)
+    options = ("--data", text, *SMALL, "--dropout", dropout, "--dtype", dtype, "--steps", 20, "--eval-every", 1)
     outputs = {}
     for name, threads in [("cpp", 1), ("cpp", 4), ("python", 2)]:
         out = tmp_path / f"{name}{threads}"
@@ -86,9 +89,9 @@ def test_fifty_steps_of_the_whole_model_give_the_same_bits_at_1_2_4_and_8_thread
     assert len(outputs) == 1
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.2])
-def test_killed_and_resumed_ends_with_the_same_bits(program, text, tmp_path, dropout):
-    options = ("--data", text, *SMALL, "--dropout", dropout, "--steps", 60, "--eval-every", 4)
+@pytest.mark.parametrize(("dropout", "dtype"), [(0.0, "float32"), (0.2, "bfloat16"), (0.2, "float16")])
+def test_killed_and_resumed_ends_with_the_same_bits(program, text, tmp_path, dropout, dtype):
+    options = ("--data", text, *SMALL, "--dropout", dropout, "--dtype", dtype, "--steps", 60, "--eval-every", 4)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     expected = run(program, *options, "--out", whole).stdout
 
@@ -147,6 +150,59 @@ def test_accumulation_needs_a_fraction_of_the_memory(program, text, tmp_path):
     assert val[0] == pytest.approx(val[1], abs=1e-5)
 
 
+def test_half_precision_learns_as_well(program, text, tmp_path):
+    options = ("--data", text, *SMALL, "--steps", 60)
+    outputs = {
+        dtype: run(program, *options, "--dtype", dtype, "--out", tmp_path / dtype)
+        for dtype in ("float32", "bfloat16", "float16")
+    }
+    losses = {dtype: float(done.stdout.split()[-1]) for dtype, done in outputs.items()}
+    assert losses["float32"] != losses["bfloat16"] != losses["float16"]
+    assert max(losses.values()) - min(losses.values()) < 0.01
+    assert "0 of 60 steps skipped for infinite gradients, the loss scale is 65536" in outputs["float16"].stderr
+    assert "skipped" not in outputs["bfloat16"].stderr
+
+
+def test_skipped_steps_are_counted_reported_and_remembered(text, tmp_path):
+    EXAMPLE.need_binary()
+    outputs = []
+    for first, second in [("cpp", "python"), ("python", "cpp")]:
+        out = tmp_path / first
+        run(PROGRAMS[first], "--data", text, *SMALL, "--steps", 4, "--dtype", "float16", "--out", out)
+        EXAMPLE.raise_scale(out)
+        run(PROGRAMS[first], "--steps", 10, "--resume", "--out", out)
+        done = run(PROGRAMS[second], "--steps", 50, "--resume", "--out", out)
+        skipped = int(re.search(r"(\d+) of 50 steps skipped for infinite gradients", done.stderr)[1])
+        saved = lg.load(out / "checkpoint.safetensors")
+        assert saved["scaler.skipped_steps"] == skipped > 6
+        assert saved["scaler.scale"] == 2.0 ** (40 - skipped)
+        outputs.append((done.stdout, checkpoint(out)))
+    assert outputs[0] == outputs[1]
+
+
+def test_checkpoints_of_activations_save_memory_and_change_no_bit(program, text, tmp_path):
+    options = ("--data", text, "--batch", 16, "--layers", 4, "--width", 64, "--dropout", 0.2, "--steps", 3)
+    plain, again = (
+        run(program, *options, *more, "--out", tmp_path / str(len(more)))
+        for more in ((), ("--checkpoint-activations",))
+    )
+    assert again.stdout == plain.stdout
+    assert checkpoint(tmp_path / "1") == checkpoint(tmp_path / "0")
+    assert peak_mebibytes(again) < 0.6 * peak_mebibytes(plain)
+
+
+def test_a_limit_of_memory_is_kept_or_says_who_holds_it(program, text, tmp_path):
+    options = ("--data", text, "--batch", 32, "--steps", 2)
+    plain = run(program, *options, "--out", tmp_path / "plain")
+    limit = f"{0.6 * peak_mebibytes(plain) * 2**20 / 1e6:.3f}M"
+    failed = run(program, *options, "--memory-limit", limit, "--out", tmp_path / "failed", expect=2)
+    assert re.search(r"out of memory: asked for \d+ bytes, \d+ in use of a limit of \d+, .*activations", failed.stderr)
+    small = run(program, *options, "--memory-limit", limit, "--accumulate", 4, "--out", tmp_path / "small")
+    assert peak_mebibytes(small) * 2**20 <= float(limit[:-1]) * 1e6
+    val = [float(done.stdout.split()[-1]) for done in (plain, small)]
+    assert val[0] == pytest.approx(val[1], abs=1e-5)
+
+
 def test_accumulation_makes_the_update_of_the_whole_batch(text):
     """Gradients within 1e-6 of the largest, and after three steps of the default schedule every
     weight within 1e-6.
@@ -191,6 +247,10 @@ BAD = [
     (("--layers", -3), "--layers is -3, expected at least 1"),
     (("--accumulate", 3), "--batch is 4, which --accumulate 3 does not divide"),
     (("--temperature", 0), "--temperature is 0, expected a number above 0"),
+    (("--dtype", "int8"), '--dtype is "int8", expected float32, bfloat16 or float16'),
+    (("--memory-limit", "much"), '--memory-limit is "much", expected bytes, as 700M or 1.5G (0: no limit)'),
+    (("--memory-limit", "1e3"), '--memory-limit is "1e3", expected bytes'),
+    (("--threads", -1), "--threads is -1, expected at least 0"),
     (("--unknown", 1), "--unknown"),
     (("--resume",), "checkpoint.safetensors"),
     (("--sample", 5), "checkpoint.safetensors"),

@@ -4,6 +4,7 @@ from each other's checkpoints and refuse bad options.
 
 import base64
 import random
+import re
 import signal
 import struct
 import subprocess
@@ -82,12 +83,15 @@ def accuracies(stdout):
     return seen
 
 
-@pytest.mark.parametrize("dataset", ["mnist", "fashion-mnist", "cifar10"])
-def test_both_programs_give_the_same_bits_at_any_thread_count(digits, colours, tmp_path, dataset):
+@pytest.mark.parametrize(
+    ("dataset", "dtype"),
+    [("mnist", "float32"), ("fashion-mnist", "bfloat16"), ("mnist", "float16"), ("cifar10", "float32")],
+)
+def test_both_programs_give_the_same_bits_at_any_thread_count(digits, colours, tmp_path, dataset, dtype):
     EXAMPLE.need_binary()
     folder = colours if dataset == "cifar10" else digits
     split = 60 if dataset == "mnist" else 0
-    options = ("--dataset", dataset, "--data", folder, *SMALL, "--epochs", 2, "--split", split)
+    options = ("--dataset", dataset, "--data", folder, *SMALL, "--epochs", 2, "--split", split, "--dtype", dtype)
     outputs = []
     for name, threads, workers in [("cpp", 1, 0), ("cpp", 4, 3), ("python", 2, 1)]:
         out = tmp_path / f"{name}{threads}"
@@ -115,8 +119,9 @@ def test_a_step_of_the_whole_model_gives_the_same_bits_at_1_2_and_4_threads(digi
     assert outputs[0] == outputs[1] == outputs[2]
 
 
-def test_killed_in_an_epoch_and_resumed_ends_with_the_same_bits(program, digits, tmp_path):
-    options = ("--dataset", "mnist", "--data", digits, *SMALL, "--epochs", 6, "--save-every", 1)
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_killed_in_an_epoch_and_resumed_ends_with_the_same_bits(program, digits, tmp_path, dtype):
+    options = ("--dataset", "mnist", "--data", digits, *SMALL, "--epochs", 6, "--save-every", 1, "--dtype", dtype)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     expected = run(program, *options, "--out", whole).stdout
 
@@ -136,6 +141,29 @@ def test_killed_in_an_epoch_and_resumed_ends_with_the_same_bits(program, digits,
     assert steps[0] < 72  # of 6 epochs of 12
     assert expected.endswith(resumed)
     assert files(broken) == files(whole)
+
+
+def test_checkpoints_of_activations_change_no_bit_nor_the_running_statistics(program, digits, tmp_path):
+    options = ("--dataset", "mnist", "--data", digits, *SMALL, "--epochs", 2, "--memory-limit", "1G")
+    outputs = [
+        (run(program, *options, *more, "--out", out).stdout, files(out))
+        for out, more in ((tmp_path / "plain", ()), (tmp_path / "again", ("--checkpoint-activations",)))
+    ]
+    assert outputs[0] == outputs[1]
+
+
+def test_skipped_steps_are_counted_reported_and_remembered(program, digits, tmp_path):
+    options = ("--dataset", "mnist", "--data", digits, *SMALL, "--epochs", 3, "--save-every", 1, "--dtype", "float16")
+    process = subprocess.Popen([*program, *map(str, options), "--out", str(tmp_path)], stdout=subprocess.PIPE)
+    process.stdout.readline()  # the first epoch is over
+    process.kill()
+    process.wait()
+    EXAMPLE.raise_scale(tmp_path)
+    done = run(program, "--resume", "--out", tmp_path)
+    skipped = int(re.search(r"(\d+) of 36 steps skipped for infinite gradients", done.stderr)[1])
+    saved = lg.load(tmp_path / "checkpoint.safetensors")
+    assert saved["scaler.skipped_steps"] == skipped > 6
+    assert saved["scaler.scale"] == 2.0 ** (40 - skipped)
 
 
 def test_a_finished_run_only_says_how_good_it_is(program, digits, tmp_path):
@@ -241,6 +269,9 @@ BAD = [
     (("--lr", 0), "--lr is 0, expected a number above 0"),
     (("--weight-decay", -1), "--weight-decay is -1, expected a number from 0 up"),
     (("--label-smoothing", 1), "--label-smoothing is 1, expected a number from 0 up and below 1"),
+    (("--dtype", "half"), '--dtype is "half", expected float32, bfloat16 or float16'),
+    (("--memory-limit", "-1"), '--memory-limit is "-1", expected bytes, as 700M or 1.5G (0: no limit)'),
+    (("--memory-limit", "100K"), "of a limit of 100000, "),
     (("--unknown", 1), "--unknown"),
     (("--resume",), "checkpoint.safetensors"),
 ]
