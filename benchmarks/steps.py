@@ -3,12 +3,14 @@ called: steps.py gpt_small mlp
 """
 
 import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from cases import WORKLOADS
 from harness import Case, arguments, serve
 
 import lightgrad as lg
-from lightgrad import nn
+from lightgrad import nn, optim
 from lightgrad.nn import functional as F
 
 
@@ -72,51 +74,59 @@ class ResNet20(nn.Module):
 
 
 def momentum(model):
-    return lg.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-4)
+    return optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-4)
+
+
+@dataclass
+class Workload:
+    model: nn.Module
+    optimizer: optim.Optimizer
+    loss: Callable  # of the batch
+    batch: tuple
+
+    def step(self):
+        self.optimizer.zero_grad()
+        loss = self.loss(*self.batch)
+        loss.backward()
+        self.optimizer.step()
+        return loss.item()
 
 
 def gpt(c):
     vocabulary = c["vocabulary"]
     model = GPT(vocabulary, c["context"], c["width"], c["heads"], c["layers"])
-    optimizer = lg.optim.AdamW(model.parameters(), lr=3e-4, betas=(0.9, 0.95), weight_decay=0.1)
-    ids, targets = (lg.randint(0, vocabulary, (c["batch"], c["context"])) for _ in range(2))
-    return optimizer, lambda: F.cross_entropy(model(ids).view(-1, vocabulary), targets.view(-1))
+    optimizer = optim.AdamW(model.parameters(), lr=3e-4, betas=(0.9, 0.95), weight_decay=0.1)
+    batch = tuple(lg.randint(0, vocabulary, (c["batch"], c["context"])) for _ in range(2))
+    loss = lambda ids, targets: F.cross_entropy(model(ids).view(-1, vocabulary), targets.reshape(-1))
+    return Workload(model, optimizer, loss, batch)
 
 
 def resnet20(c):
     model = ResNet20()
-    x, y = lg.randn(c["batch"], 3, 32, 32), lg.randint(0, 10, (c["batch"],))
-    return momentum(model), lambda: F.cross_entropy(model(x), y)
+    batch = lg.randn(c["batch"], 3, 32, 32), lg.randint(0, 10, (c["batch"],))
+    return Workload(model, momentum(model), lambda x, y: F.cross_entropy(model(x), y), batch)
 
 
 def mlp(c):
     hidden = nn.Linear(784, 512, activation="relu"), nn.Linear(512, 512, activation="relu")
     model = nn.Sequential(*hidden, nn.Linear(512, 10))
-    x, y = lg.randn(c["batch"], 784), lg.randint(0, 10, (c["batch"],))
-    return momentum(model), lambda: F.cross_entropy(model(x), y)
+    batch = lg.randn(c["batch"], 784), lg.randint(0, 10, (c["batch"],))
+    return Workload(model, momentum(model), lambda x, y: F.cross_entropy(model(x), y), batch)
 
 
 def tiny(c):
     model = nn.Sequential(nn.Linear(2, 16), nn.Tanh(), nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 1))
-    x, y = lg.randn(1, 2), lg.randn(1, 1)
-    return momentum(model), lambda: ((model(x) - y) ** 2).mean()
+    batch = lg.randn(1, 2), lg.randn(1, 1)
+    return Workload(model, momentum(model), lambda x, y: ((model(x) - y) ** 2).mean(), batch)
 
 
 def make(c):
     lg.manual_seed(0)
     c = Case.parse(WORKLOADS.get(c.kind, c.line))
-    optimizer, loss_of = {"gpt": gpt, "resnet20": resnet20, "mlp": mlp, "tiny": tiny}[c.kind](c)
-
-    def step():
-        optimizer.zero_grad()
-        loss = loss_of()
-        loss.backward()
-        optimizer.step()
-        return loss.item()
-
-    return step
+    return {"gpt": gpt, "resnet20": resnet20, "mlp": mlp, "tiny": tiny}[c.kind](c)
 
 
-options = arguments()
-lg.set_num_threads(options.threads)
-serve("lightgrad.python", options, make)
+if __name__ == "__main__":
+    options = arguments()
+    lg.set_num_threads(options.threads)
+    serve("lightgrad.python", options, lambda c: make(c).step)
