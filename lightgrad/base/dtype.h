@@ -74,7 +74,10 @@ template <class To, class From> constexpr To convert(From v) {
   } else if constexpr (std::is_same_v<From, float16> || std::is_same_v<From, bfloat16>) {
     return convert<To>(static_cast<float>(v));
   } else if constexpr (std::is_same_v<To, float16> || std::is_same_v<To, bfloat16>) {
-    return To(static_cast<float>(v));
+    if constexpr (std::is_same_v<From, float> || sizeof(From) == 1)
+      return To(static_cast<float>(v));
+    else
+      return To(round_to_odd(static_cast<double>(v)));
   } else if constexpr (std::is_same_v<To, bool>) {
     return v != From(0);
   } else if constexpr (std::is_floating_point_v<From> && std::is_integral_v<To>) {

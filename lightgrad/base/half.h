@@ -7,6 +7,14 @@
 
 namespace lg {
 
+// v with the fraction's last 39 bits as one: set where any of them is. What is left is a float,
+// and rounds to 16 bits as v would, where (float)v could round onto a tie first.
+constexpr float round_to_odd(double v) {
+  constexpr std::uint64_t last = (std::uint64_t{1} << 39) - 1;
+  const auto u = std::bit_cast<std::uint64_t>(v);
+  return static_cast<float>(std::bit_cast<double>((u | ((u & last) + last)) & ~last));
+}
+
 struct bfloat16 {
   std::uint16_t bits = 0;
 

@@ -20,9 +20,6 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace lg::kernels {
 HWY_EXPORT(rows_binary);
-const PointwiseRows* binary_rows() {
-  static const PointwiseRows* const rows = HWY_DYNAMIC_DISPATCH(rows_binary)();
-  return rows;
-}
+const PointwiseRows* binary_rows() { return HWY_DYNAMIC_DISPATCH(rows_binary)(); }
 }  // namespace lg::kernels
 #endif

@@ -20,9 +20,6 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace lg::kernels {
 HWY_EXPORT(rows_ternary);
-const PointwiseRows* ternary_rows() {
-  static const PointwiseRows* const rows = HWY_DYNAMIC_DISPATCH(rows_ternary)();
-  return rows;
-}
+const PointwiseRows* ternary_rows() { return HWY_DYNAMIC_DISPATCH(rows_ternary)(); }
 }  // namespace lg::kernels
 #endif

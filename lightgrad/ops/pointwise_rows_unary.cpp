@@ -20,9 +20,6 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace lg::kernels {
 HWY_EXPORT(rows_unary);
-const PointwiseRows* unary_rows() {
-  static const PointwiseRows* const rows = HWY_DYNAMIC_DISPATCH(rows_unary)();
-  return rows;
-}
+const PointwiseRows* unary_rows() { return HWY_DYNAMIC_DISPATCH(rows_unary)(); }
 }  // namespace lg::kernels
 #endif
