@@ -160,6 +160,7 @@ struct ConvTranspose2d : Composite<3> {
       attr(&ConvTranspose2d::output_padding, "output_padding"),
       attr(&ConvTranspose2d::groups, "groups"), attr(&ConvTranspose2d::dilation, "dilation"));
   static constexpr unsigned optional = 0b100;
+  static constexpr bool widens_half = true;
   Tensor forward(const Tensor& x, const Tensor& weight, const Tensor& bias) const;
 };
 

@@ -50,6 +50,7 @@ struct GroupNorm : Composite<3> {
   static constexpr auto attrs =
       std::tuple(required(&GroupNorm::num_groups, "num_groups"), attr(&GroupNorm::eps, "eps"));
   static constexpr unsigned optional = 0b110;
+  static constexpr bool widens_half = true;
   Tensor forward(const Tensor& x, const Tensor& weight, const Tensor& bias) const;
 };
 

@@ -89,7 +89,7 @@ inline bool any_half(std::span<const Tensor* const> in) {
   for (const Tensor* t : in) any |= t->defined() && is_half(t->dtype());
   return any;
 }
-// Whether all are bfloat16, on a device that multiplies those.
+// Whether all floats are bfloat16, on a device that multiplies those.
 bool bfloat16_products(std::span<const Tensor* const> in);
 // Whether t, contiguous, is the only handle to its memory: it may be written to.
 bool is_unshared(const Tensor& t);
@@ -299,23 +299,23 @@ template <class Op, class... T> result_t<Op> run(Op op, const T&... tensors) {
         [[unlikely]]
       return run(std::move(op), autocast::input(precision_of<Op>, tensors)...);
   }
+  if constexpr (requires { Op::widens_half; }) {
+    if (detail::any_half(in) && !takes_half<Op>(in)) {  // computed in float32, rounded once
+      const DType half = [&] {
+        for (auto* t : in)
+          if (t->defined() && is_half(t->dtype())) return t->dtype();
+        return DType::float32;
+      }();
+      const autograd::AutocastMode off(DType::float32);  // or it would be rounded again
+      auto wide = [](const Tensor& t) {
+        return t.defined() && is_half(t.dtype()) ? to(t, DType::float32) : t;
+      };
+      return to(run(std::move(op), wide(tensors)...), half);
+    }
+  }
   if constexpr (IsComposite<Op>) {
     return op.forward(tensors...);
   } else {
-    if constexpr (requires { Op::widens_half; }) {
-      if (detail::any_half(in) && !takes_half<Op>(in)) {  // computed in float32, rounded once
-        const DType half = [&] {
-          for (auto* t : in)
-            if (t->defined() && is_half(t->dtype())) return t->dtype();
-          return DType::float32;
-        }();
-        const autograd::AutocastMode off(DType::float32);  // or it would be rounded again
-        auto wide = [](const Tensor& t) {
-          return t.defined() && is_half(t.dtype()) ? to(t, DType::float32) : t;
-        };
-        return to(run(std::move(op), wide(tensors)...), half);
-      }
-    }
     const bool watched = watch::flags.load(std::memory_order_relaxed) != 0;
     Tensor y;
     if constexpr (Op::pointwise) {

@@ -1,6 +1,6 @@
 """PyTorch's own sample inputs (op_db), run through LightGrad: values, dtypes, first and second gradients.
 
-Every sample of every operation that both have: float32, float64, int64 and bool, as given and with every second
+Every sample of every operation that both have: every dtype of theirs that LightGrad has, as given and with every second
 element of memory skipped. What LightGrad refuses is declared in op_db_table.py and counted at the end.
 """
 
@@ -21,7 +21,8 @@ with warnings.catch_warnings():
     from torch.testing._internal.common_device_type import toleranceOverride
     from torch.testing._internal.common_methods_invocations import op_db
 
-DTYPES = [torch.float32, torch.float64, torch.int64, torch.bool]
+DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int64, torch.bool]
+ROUNDED = [torch.float32, torch.bfloat16, torch.float16]  # where float64 tells who is closer
 SHARED = {
     torch.float32: lg.float32,
     torch.float64: lg.float64,
@@ -149,7 +150,10 @@ class Sample:
 
     def double(self):
         other = object.__new__(Sample)
-        other.parts = map_tensors(lambda t: t.double() if t.dtype == torch.float32 else t, self.parts)
+        first, args, kwargs = map_tensors(lambda t: t.double() if t.dtype in ROUNDED else t, self.parts)
+        if kwargs.get("dtype") in ROUNDED:
+            kwargs["dtype"] = torch.float64
+        other.parts = first, args, kwargs
         return other
 
     def call(self, f, parts=None):
@@ -183,7 +187,12 @@ def samples_of(op, dtype, requires_grad=False):
 
 def tolerance(op, dtype):
     """(rtol, atol): torch.testing's, widened by what the op's own tests use on the CPU."""
-    rtol, atol = {torch.float32: (1.3e-6, 1e-5), torch.float64: (1e-7, 1e-7)}.get(dtype, (0, 0))
+    rtol, atol = {
+        torch.float32: (1.3e-6, 1e-5),
+        torch.float64: (1e-7, 1e-7),
+        torch.bfloat16: (1.6e-2, 1e-5),
+        torch.float16: (1e-3, 1e-5),
+    }.get(dtype, (0, 0))
     for d in op.decorators:
         for_us = getattr(d, "device_type", None) in (None, "cpu") and getattr(d, "cls_name", None) in (
             None,
@@ -247,7 +256,7 @@ def check_equal(ours, theirs, op, what, exact=None, values=True):
         try:
             torch.testing.assert_close(a, b, rtol=rtol, atol=atol, equal_nan=True)
         except AssertionError as error:
-            if b.dtype == torch.float32 and exact is not None and closer(a, b, flat(exact())[i].detach()):
+            if b.dtype in ROUNDED and exact is not None and closer(a, b, flat(exact())[i].detach()):
                 counts["outside tolerance but closer to the float64 result"] += 1
                 continue
             raise AssertionError(f"{what}: {error}") from None
