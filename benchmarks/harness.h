@@ -17,6 +17,7 @@
 #include <map>
 #include <sstream>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "hwy/targets.h"
@@ -102,6 +103,14 @@ inline void use_simd(const std::string& name) {
     return;
   }
   lg::fail(lg::ErrorKind::value, "--simd", "this machine or build has no ", name);
+}
+
+// Whether this word is among the arguments; it is taken out.
+inline bool take_flag(int& argc, char** argv, std::string_view flag) {
+  char** const end = std::remove_if(argv, argv + argc, [&](const char* a) { return a == flag; });
+  const bool found = end != argv + argc;
+  argc = static_cast<int>(end - argv);
+  return found;
 }
 
 // `make` builds what a case says. A case that is asked for again is not built again: its memory is

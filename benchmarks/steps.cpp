@@ -1,5 +1,6 @@
 // steps.cpp: whole training steps: the workloads of workloads.txt, or any case of their kinds.
-// steps.py, torch_steps.py and jax_steps.py take the same ones. harness.h says how it is called.
+// steps.py, torch_steps.py and jax_steps.py take the same ones. --bf16: the loss under autocast.
+// harness.h says how else it is called.
 //   build/benchmarks/steps gpt_small "gpt context=128 width=256 heads=4 batch=8 vocabulary=65
 //   layers=3"
 #include <fstream>
@@ -15,6 +16,8 @@ using lg::Tensor;
 namespace nn = lg::nn;
 
 namespace {
+
+bool bf16 = false;
 
 struct Block : nn::Module {
   std::int64_t heads;
@@ -122,7 +125,10 @@ template <class Optimizer, class Loss>
 Run step_of(std::shared_ptr<Optimizer> optimizer, Loss loss_of) {
   return [=] {
     optimizer->zero_grad();
-    const Tensor loss = loss_of();
+    const Tensor loss = [&] {
+      const lg::amp::Autocast scope(lg::DType::bfloat16, bf16);
+      return loss_of();
+    }();
     loss.backward();
     optimizer->step();
     return loss.item();
@@ -183,6 +189,7 @@ Case named(const Case& c) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  bf16 = bench::take_flag(argc, argv, "--bf16");
   return bench::serve(argc, argv, [](const Case& asked) {
     lg::manual_seed(0);
     const Case c = named(asked);

@@ -1,10 +1,11 @@
-"""The workloads of steps.cpp, from Python; `tiny` shows what an operation costs from there. harness.py says how it is
-called: steps.py gpt_small mlp
+"""The workloads of steps.cpp, from Python; `tiny` shows what an operation costs from there. --bf16: the loss under
+autocast. harness.py says how else it is called: steps.py gpt_small mlp
 """
 
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from cases import WORKLOADS
 from harness import Case, arguments, serve
@@ -84,9 +85,10 @@ class Workload:
     loss: Callable  # of the batch
     batch: tuple
 
-    def step(self):
+    def step(self, bf16=False):
         self.optimizer.zero_grad()
-        loss = self.loss(*self.batch)
+        with lg.autocast(dtype=lg.bfloat16, enabled=bf16):
+            loss = self.loss(*self.batch)
         loss.backward()
         self.optimizer.step()
         return loss.item()
@@ -127,6 +129,7 @@ def make(c):
 
 
 if __name__ == "__main__":
-    options = arguments()
+    options = arguments(bf16="autocast to bfloat16")
     lg.set_num_threads(options.threads)
-    serve("lightgrad.python", options, lambda c: make(c).step)
+    system = "lightgrad.python" + ".bf16" * options.bf16
+    serve(system, options, lambda c: partial(make(c).step, options.bf16))
