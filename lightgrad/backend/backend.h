@@ -39,6 +39,9 @@ namespace lg {
   ENTRY(scale_inplace) ENTRY(conv_forward) ENTRY(conv_backward_data) \
   ENTRY(conv_backward_weight) ENTRY(batch_norm_forward) ENTRY(batch_norm_backward) \
   ENTRY(max_pool_indices) ENTRY(resample) ENTRY(resample_transposed)
+// For bfloat16, where has_bf16_products().
+#define LG_PRODUCT_KERNELS(ENTRY) \
+  ENTRY(gemm) ENTRY(gemm_batched) ENTRY(attention_forward) ENTRY(attention_backward)
 // For float32, float64 and int64.
 #define LG_NUMBER_KERNELS(ENTRY) \
   ENTRY(reduce_sum) ENTRY(reduce_prod) ENTRY(reduce_max) ENTRY(reduce_min) \
@@ -56,7 +59,7 @@ namespace lg {
 #define ENTRY(kernel) std::add_pointer_t<decltype(kernels::kernel<T>)> kernel;
 template <class T> struct NumberKernels { LG_NUMBER_KERNELS(ENTRY) };
 template <class T> struct FloatKernels : NumberKernels<T> { LG_FLOAT_KERNELS(ENTRY) };
-template <class T> struct ProductKernels { ENTRY(gemm) ENTRY(gemm_batched) };
+template <class T> struct ProductKernels { LG_PRODUCT_KERNELS(ENTRY) };
 #undef ENTRY
 
 #define ENTRY(kernel) std::add_pointer_t<decltype(kernels::kernel)> kernel;
@@ -65,7 +68,7 @@ struct Backend {
   FloatKernels<float> float32;
   FloatKernels<double> float64;
   NumberKernels<std::int64_t> int64;
-  ProductKernels<lg::bfloat16> bfloat16;  // where has_bf16_products()
+  ProductKernels<lg::bfloat16> bfloat16;
 
   template <class T> const auto& of() const {
     if constexpr (std::is_same_v<T, float>)

@@ -16,8 +16,8 @@
 
 #include "hwy/highway.h"
 #include "lightgrad/kernels/attention.h"
+#include "lightgrad/kernels/attention_products-inl.h"
 #include "lightgrad/kernels/attention_task.h"
-#include "lightgrad/kernels/gemm-inl.h"
 #include "lightgrad/kernels/philox-inl.h"
 #include "lightgrad/kernels/row_chunks.h"
 #include "lightgrad/kernels/rows-inl.h"
@@ -27,103 +27,71 @@ namespace lg::kernels {
 namespace HWY_NAMESPACE {
 namespace {
 
-template <class T> HWY_INLINE std::int64_t RoundToPanel(std::int64_t n) {
-  return (n + kPanel<T> - 1) / kPanel<T> * kPanel<T>;
-}
-template <class T> HWY_INLINE std::int64_t RoundToLanes(std::int64_t n) {
-  return (n + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
-}
-
-// All of a matrix with `columns` columns in panels: panel c / kPanel holds its k rows.
-template <class T>
-HWY_INLINE void PackMatrix(const T* b, std::int64_t b_row, std::int64_t b_col, std::int64_t k,
-                           std::int64_t columns, T* to) {
-  for (std::int64_t c = 0; c < columns; c += kPanel<T>) {
-    PackPanel(b + c * b_col, b_row, b_col, k, std::min(kPanel<T>, columns - c), to + c * k);
-  }
-}
-
-// C[rows, columns] (+)= A B, B a packed matrix of b_rows rows of which those from `b_begin` on are
-// meant. Writes whole vectors. span(r, rows) gives the range of k that tile row r needs: where a
-// mask made the rest zero. A tile is told to prefetch its own panel, which is near: the default, a
-// null address, would cost a page walk each time.
-template <class T, class Span>
-HWY_INLINE void Product(std::int64_t rows, std::int64_t columns, const T* a, std::int64_t a_row,
-                        std::int64_t a_col, const T* b, std::int64_t b_rows, std::int64_t b_begin,
-                        T* c, std::int64_t c_row, bool add, Span span) {
-  for (std::int64_t j = 0; j < columns; j += kPanel<T>) {
-    const std::int64_t width = RoundToLanes<T>(std::min(kPanel<T>, columns - j));
-    const T* panel = b + j * b_rows + b_begin * kPanel<T>;
-    for (std::int64_t r = 0; r < rows; r += kTileRows) {
-      const std::int64_t height = std::min<std::int64_t>(kTileRows, rows - r);
-      const Range k = span(r, height);
-      PickTile<T>(height, width)(k.end - k.begin, a + r * a_row + k.begin * a_col, a_row, a_col,
-                                 panel + k.begin * kPanel<T>, kPanel<T>, c + r * c_row + j, c_row,
-                                 width, add, {panel, 0});
-    }
-  }
-}
-
 // One block: queries [i, i + rows) against keys [j, j + keys) of batch b, head h.
 struct Block {
   std::int64_t b, h, i, rows, j, keys;
 };
 
 // How many of the block's keys query i + r sees.
-template <class T>
-HWY_INLINE std::int64_t Seen(const Attention<T>& a, const Block& at, std::int64_t r) {
+template <class S>
+HWY_INLINE std::int64_t Seen(const Attention<S>& a, const Block& at, std::int64_t r) {
   return a.causal ? std::clamp<std::int64_t>(at.i + r + 1 - at.j, 0, at.keys) : at.keys;
 }
 
-// s[r, c] = left[r, :] . right[j + c, :], right packed transposed; tiles wholly above the diagonal
-// are left out.
-template <class T>
-HWY_INLINE void Scores(const Attention<T>& a, const Block& at, const T* left, std::int64_t left_row,
-                       std::int64_t depth, const T* right, T* s, std::int64_t s_row) {
-  for (std::int64_t c = 0; c < at.keys; c += kPanel<T>) {
-    const std::int64_t width = RoundToLanes<T>(std::min(kPanel<T>, at.keys - c));
-    const T* panel = right + (at.j + c) * depth;
+// s[r, c] = left[r, :] . right[:, j + c]; tiles wholly above the diagonal are left out.
+template <class S>
+HWY_INLINE void Scores(const Attention<S>& a, const Block& at, Left<S> left, std::int64_t depth,
+                       const RightOperand<S>& right, SumOf<S>* s, std::int64_t s_row) {
+  using P = Products<S>;
+  for (std::int64_t c = 0; c < at.keys; c += P::kWidth) {
+    const std::int64_t width = RoundToLanes<SumOf<S>>(std::min(P::kWidth, at.keys - c));
+    const auto* panel = right.Panel(at.j + c);
     for (std::int64_t r = 0; r < at.rows; r += kTileRows) {
       const std::int64_t height = std::min<std::int64_t>(kTileRows, at.rows - r);
       if (Seen(a, at, r + height - 1) <= c) continue;
-      PickTile<T>(height, width)(depth, left + r * left_row, left_row, 1, panel, kPanel<T>,
-                                 s + r * s_row + c, s_row, width, false, {panel, 0});
+      P::Multiply(height, width, left, r, {0, depth}, panel, s + r * s_row + c, s_row, false);
     }
   }
 }
 
-// s[c] += mask for the keys that query i + r sees.
-template <class T>
-HWY_INLINE void AddMask(const Attention<T>& a, const Block& at, std::int64_t r, std::int64_t seen,
+// s[c] = s[c] scale + mask, for the keys that query i + r sees.
+template <class S, class T>
+HWY_INLINE void AddMask(const Attention<S>& a, const Block& at, std::int64_t r, std::int64_t seen,
                         T* s) {
   const std::int64_t* stride = a.mask_stride;
-  const T* mask =
+  const S* mask =
       a.mask + at.b * stride[0] + at.h * stride[1] + (at.i + r) * stride[2] + at.j * stride[3];
-  if (stride[3] == 1) {
-    const Tag<T> d;
-    EachVector(d, seen, [&](int, std::int64_t c, std::int64_t lanes) LIGHTGRAD_LANES {
-      StoreLanes(hn::Add(LoadLanes(d, s + c, lanes), LoadLanes(d, mask + c, lanes)), d, s + c,
-                 lanes);
-    });
-  } else {
-    for (std::int64_t c = 0; c < seen; ++c) s[c] += mask[c * stride[3]];
-  }
+  HWY_ALIGN T buffer[kKeyBlock];
+  const T* row = buffer;
+  if (stride[3] == 1)
+    row = Products<S>::Widened(mask, seen, buffer);
+  else
+    for (std::int64_t c = 0; c < seen; ++c) buffer[c] = static_cast<T>(mask[c * stride[3]]);
+  const Tag<T> d;
+  const auto scale = hn::Set(d, a.scale);
+  EachVector(d, seen, [&](int, std::int64_t c, std::int64_t lanes) LIGHTGRAD_LANES {
+    StoreLanes(hn::MulAdd(LoadLanes(d, s + c, lanes), scale, LoadLanes(d, row + c, lanes)), d,
+               s + c, lanes);
+  });
 }
 
 // The words of the block's row r, one per key.
-template <class T>
-HWY_INLINE const std::uint32_t* DropoutWords(const Attention<T>& a, const Block& at, std::int64_t r,
+template <class S>
+HWY_INLINE const std::uint32_t* DropoutWords(const Attention<S>& a, const Block& at, std::int64_t r,
                                              std::int64_t seen, std::uint32_t* buffer) {
   const std::int64_t row = (at.b * a.heads + at.h) * a.query_len + at.i + r;
   return RandomWords(a.dropout, static_cast<std::uint64_t>(row * a.key_len + at.j), seen, buffer);
 }
 
-// Zeroes from the end of the vector that holds the last seen key to where tiles over this row may
-// read.
+// Up to where tiles may read a row of scores of which this many are seen.
+HWY_INLINE std::int64_t ReadEnd(std::int64_t seen, std::int64_t keys) {
+  return std::min(keys, seen + kTileRows);
+}
+
+// Zeroes from the end of the vector that holds the last seen key to there.
 template <class T> HWY_INLINE void ZeroBeyond(T* s, std::int64_t seen, std::int64_t keys) {
   const Tag<T> d;
-  const std::int64_t end = std::min(keys, seen + kTileRows);
-  for (std::int64_t c = RoundToLanes<T>(seen); c < end; c += kLanes<T>)
+  for (std::int64_t c = RoundToLanes<T>(seen); c < ReadEnd(seen, keys); c += kLanes<T>)
     hn::StoreU(hn::Zero(d), d, s + c);
 }
 
@@ -135,14 +103,16 @@ HWY_INLINE V FirstLanes(D d, V v, std::int64_t lanes, V rest) {
   return hn::IfThenElse(hn::FirstN(d, static_cast<std::size_t>(lanes)), v, rest);
 }
 
-// Turns scores into exp(score - running maximum) and carries maximum, sum and the factor for what
-// was summed before.
-template <class T> HWY_INLINE T OnlineSoftmax(T* s, std::int64_t seen, MaxSum<T>& row) {
+// Turns scores into exp(score scale - running maximum) and carries maximum, sum and the factor for
+// what was summed before.
+template <class T> HWY_INLINE T OnlineSoftmax(T* s, std::int64_t seen, T scale, MaxSum<T>& row) {
   const Tag<T> d;
+  const auto factor_v = hn::Set(d, scale);
   const auto low = hn::Set(d, -std::numeric_limits<T>::infinity());
   Slots<Tag<T>> most(-std::numeric_limits<T>::infinity()), sum(T(0));
   EachVector(d, seen, [&](int slot, std::int64_t c, std::int64_t lanes) LIGHTGRAD_LANES {
-    most.v[slot] = hn::Max(most.v[slot], FirstLanes(d, hn::LoadU(d, s + c), lanes, low));
+    const auto x = hn::Mul(hn::LoadU(d, s + c), factor_v);
+    most.v[slot] = hn::Max(most.v[slot], FirstLanes(d, x, lanes, low));
   });
   const T before = row.max, block_max = most.max();
   if (block_max > row.max) row.max = block_max;
@@ -150,7 +120,7 @@ template <class T> HWY_INLINE T OnlineSoftmax(T* s, std::int64_t seen, MaxSum<T>
   const T shift = row.max == -std::numeric_limits<T>::infinity() ? T(0) : row.max;
   const auto shift_v = hn::Set(d, shift);
   EachVector(d, seen, [&](int slot, std::int64_t c, std::int64_t lanes) LIGHTGRAD_LANES {
-    const auto x = FirstLanes(d, hn::LoadU(d, s + c), lanes, low);
+    const auto x = FirstLanes(d, hn::Mul(hn::LoadU(d, s + c), factor_v), lanes, low);
     const auto e = ShiftedExp(d, hn::Sub(x, shift_v));
     sum.v[slot] = hn::Add(sum.v[slot], e);
     hn::StoreU(e, d, s + c);
@@ -179,94 +149,129 @@ template <class T> HWY_INLINE void ScaleRow(const T* from, T factor, T* to, std:
   });
 }
 
-template <class T> void Forward(const Attention<T>& a, const AttentionTask& t, T* out, T* lse) {
+// to[i] = from[i] factor, computed in place where that is not what is stored.
+template <class S, class T> HWY_INLINE void StoreScaled(T* from, T factor, S* to, std::int64_t n) {
+  if constexpr (std::is_same_v<S, T>) {
+    ScaleRow(from, factor, to, n);
+  } else {
+    ScaleRow(from, factor, from, n);
+    Products<S>::Narrow(from, n, to);
+  }
+}
+
+// Rows of q or g, one behind the other, as a left operand. A last pair's missing half is zero.
+template <class S> struct LeftRows {
+  std::int64_t size, n;
+  Scratch<S> rows;
+  explicit LeftRows(std::int64_t width)
+      : size(Products<S>::RowSize(width)), n(width), rows(kQueryBlock * size) {
+    if (size > n) std::fill_n(rows.get(), kQueryBlock * size, S());
+  }
+  HWY_INLINE Left<S> Copy(const S* from, std::int64_t from_row, std::int64_t count) const {
+    for (std::int64_t r = 0; r < count; ++r)
+      std::copy_n(from + r * from_row, n, rows.get() + r * size);
+    return {rows.get(), size, 1};
+  }
+};
+
+template <class S>
+void Forward(const Attention<S>& a, const AttentionTask& t, S* out, SumOf<S>* lse) {
+  using T = SumOf<S>;
   const std::int64_t D = a.head_dim, E = a.value_dim, key_end = t.KeyEnd(a);
-  const std::int64_t acc_row = RoundToPanel<T>(E), s_row = ScoreStride<T>(key_end);
-  Scratch<T> kt(RoundToPanel<T>(key_end) * D), vp(acc_row * key_end), scaled_q(kQueryBlock * D),
-      acc(kQueryBlock * acc_row), s(kQueryBlock * s_row);
-  PackMatrix(At(a.k, a.k_stride, t), 1, a.k_stride[2], D, key_end, kt.get());
-  PackMatrix(At(a.v, a.v_stride, t), a.v_stride[2], 1, key_end, E, vp.get());
-  const T* q = At(a.q, a.q_stride, t);
-  T* o = At(out, a.out_stride, t);
+  const std::int64_t acc_row = RoundToWidth<S>(E), s_row = ScoreStride<T>(key_end);
+  const RightOperand<S> kt(D, key_end), vp(key_end, E);
+  const LeftRows<S> q_rows(D);
+  const typename Products<S>::Scores weights(kQueryBlock * s_row);
+  Scratch<T> acc(kQueryBlock * acc_row), s(kQueryBlock * s_row);
+  kt.Pack(At(a.k, a.k_stride, t), 1, a.k_stride[2], D, key_end);
+  vp.Pack(At(a.v, a.v_stride, t), a.v_stride[2], 1, key_end, E);
+  const S* q = At(a.q, a.q_stride, t);
+  S* o = At(out, a.out_stride, t);
   const Keep<T> keep(static_cast<double>(a.dropout_p));
   HWY_ALIGN std::uint32_t words[kKeyBlock + kRandomSlack] = {};
 
   for (std::int64_t i = t.begin; i < t.end; i += kQueryBlock) {
     Block at{t.b, t.h, i, std::min(kQueryBlock, t.end - i), 0, 0};
-    for (std::int64_t r = 0; r < at.rows; ++r) {
-      ScaleRow(q + (i + r) * a.q_stride[2], a.scale, scaled_q.get() + r * D, D);
-    }
+    const Left<S> queries = q_rows.Copy(q + i * a.q_stride[2], a.q_stride[2], at.rows);
     MaxSum<T> row[kQueryBlock];
     std::fill_n(row, at.rows, MaxSum<T>{-std::numeric_limits<T>::infinity(), T(0)});
     std::fill_n(acc.get(), at.rows * acc_row, T(0));
     const std::int64_t last = a.causal ? std::min(key_end, i + at.rows) : key_end;
     for (at.j = 0; at.j < last; at.j += kKeyBlock) {
       at.keys = std::min(kKeyBlock, last - at.j);
-      Scores(a, at, scaled_q.get(), D, D, kt.get(), s.get(), s_row);
+      Scores(a, at, queries, D, kt, s.get(), s_row);
       for (std::int64_t r = 0; r < at.rows; ++r) {
         T* scores = s.get() + r * s_row;
         const std::int64_t seen = Seen(a, at, r);
         if (a.mask) AddMask(a, at, r, seen, scores);
-        const T factor = OnlineSoftmax(scores, seen, row[r]);
+        const T factor = OnlineSoftmax(scores, seen, a.mask ? T(1) : a.scale, row[r]);
         if (at.j > 0 && factor != T(1))
           ScaleRow(acc.get() + r * acc_row, factor, acc.get() + r * acc_row, acc_row);
         if (a.dropout_p > 0) DropScores(keep, DropoutWords(a, at, r, seen, words), seen, scores);
         ZeroBeyond(scores, seen, at.keys);
       }
-      Product(at.rows, E, s.get(), s_row, 1, vp.get(), key_end, at.j, acc.get(), acc_row, true,
-              [&](std::int64_t r, std::int64_t height) {
+      const auto end = [&](std::int64_t r) { return ReadEnd(Seen(a, at, r), at.keys); };
+      Product(at.rows, E, weights.ByRows(s.get(), s_row, at.rows, end), vp, at.j, acc.get(),
+              acc_row, true, [&](std::int64_t r, std::int64_t height) {
                 return Range{0, Seen(a, at, r + height - 1)};
               });
     }
     for (std::int64_t r = 0; r < at.rows; ++r) {
       const T sum = row[r].sum;
-      ScaleRow(acc.get() + r * acc_row, sum == T(0) ? T(0) : T(1) / sum,
-               o + (i + r) * a.out_stride[2], E);
+      StoreScaled(acc.get() + r * acc_row, sum == T(0) ? T(0) : T(1) / sum,
+                  o + (i + r) * a.out_stride[2], E);
       lse[t.Row(a) + i + r] = row[r].max + (sum == T(0) ? T(0) : std::log(sum));
     }
   }
 }
 
-// From scores s and products u = g v^T of a row: s = p times the dropout factor, u = ds / scale.
+// From scores s, still to be scaled by s_scale, and products u = g v^T of a row: s = p times the
+// dropout factor, u = ds, the gradient for q k^T.
 template <class T>
-HWY_INLINE void ScoreGradient(T* s, T* u, std::int64_t seen, T lse, T dot, const Keep<T>* keep,
-                              const std::uint32_t* words) {
+HWY_INLINE void ScoreGradient(T* s, T s_scale, T* u, T scale, std::int64_t seen, T lse, T dot,
+                              const Keep<T>* keep, const std::uint32_t* words) {
   const Tag<T> d;
   // A row that saw nothing has lse -inf: +inf makes its probabilities 0.
   const T inf = std::numeric_limits<T>::infinity();
   const auto shift = hn::Set(d, lse == -inf ? inf : lse), mean = hn::Set(d, dot);
-  const auto zero = hn::Zero(d);
+  const auto zero = hn::Zero(d), s_factor = hn::Set(d, s_scale), factor = hn::Set(d, scale);
   EachVector(d, seen, [&](int, std::int64_t c, std::int64_t lanes) LIGHTGRAD_LANES {
-    auto p = FirstLanes(d, ShiftedExp(d, hn::Sub(hn::LoadU(d, s + c), shift)), lanes, zero);
+    const auto x = hn::Mul(hn::LoadU(d, s + c), s_factor);
+    auto p = FirstLanes(d, ShiftedExp(d, hn::Sub(x, shift)), lanes, zero);
     auto v = hn::LoadU(d, u + c);
     const auto undropped = p;
     if (keep) {
-      const auto factor = (*keep)(words + c);
-      p = hn::Mul(p, factor);
-      v = hn::Mul(v, factor);
+      const auto kept = (*keep)(words + c);
+      p = hn::Mul(p, kept);
+      v = hn::Mul(v, kept);
     }
     hn::StoreU(p, d, s + c);
-    hn::StoreU(FirstLanes(d, hn::Mul(undropped, hn::Sub(v, mean)), lanes, zero), d, u + c);
+    const auto ds = hn::Mul(hn::Mul(undropped, hn::Sub(v, mean)), factor);
+    hn::StoreU(FirstLanes(d, ds, lanes, zero), d, u + c);
   });
 }
 
 // dk and dv are sums over the task's queries, [key_len, panels of head_dim or value_dim], zeroed
 // here.
-template <class T>
-void Backward(const Attention<T>& a, const AttentionGradient<T>& gradient, const AttentionTask& t,
-              T* dk, T* dv) {
+template <class S>
+void Backward(const Attention<S>& a, const AttentionGradient<S>& gradient, const AttentionTask& t,
+              SumOf<S>* dk, SumOf<S>* dv) {
+  using P = Products<S>;
+  using T = SumOf<S>;
   const std::int64_t D = a.head_dim, E = a.value_dim, key_end = t.KeyEnd(a);
-  const std::int64_t k_row = RoundToPanel<T>(D), v_row = RoundToPanel<T>(E),
+  const std::int64_t k_row = RoundToWidth<S>(D), v_row = RoundToWidth<S>(E),
                      s_row = ScoreStride<T>(key_end);
-  const std::int64_t keys_padded = RoundToPanel<T>(key_end);
-  Scratch<T> kt(keys_padded * D), vt(keys_padded * E), kp(key_end * k_row),
-      scaled_q(kQueryBlock * D), qp(kQueryBlock * k_row), gp(kQueryBlock * v_row),
-      dq(kQueryBlock * k_row), s(kQueryBlock * s_row), u(kQueryBlock * s_row);
-  const T *q = At(a.q, a.q_stride, t), *k = At(a.k, a.k_stride, t), *v = At(a.v, a.v_stride, t);
-  const T *g = At(gradient.g, gradient.g_stride, t), *out = At(gradient.out, a.out_stride, t);
-  PackMatrix(k, 1, a.k_stride[2], D, key_end, kt.get());
-  PackMatrix(v, 1, a.v_stride[2], E, key_end, vt.get());
-  if (gradient.dq) PackMatrix(k, a.k_stride[2], 1, key_end, D, kp.get());
+  const RightOperand<S> kt(D, key_end), vt(E, key_end), kp(key_end, D), qp(kQueryBlock, D),
+      gp(kQueryBlock, E);
+  const LeftRows<S> q_rows(D), g_rows(E);
+  const std::int64_t score_size = kQueryBlock * s_row;
+  const typename P::Scores p_left(score_size), u_left(score_size);
+  Scratch<T> dq(kQueryBlock * k_row), s(score_size), u(score_size), wide(2 * E);
+  const S *q = At(a.q, a.q_stride, t), *k = At(a.k, a.k_stride, t), *v = At(a.v, a.v_stride, t);
+  const S *g = At(gradient.g, gradient.g_stride, t), *out = At(gradient.out, a.out_stride, t);
+  kt.Pack(k, 1, a.k_stride[2], D, key_end);
+  vt.Pack(v, 1, a.v_stride[2], E, key_end);
+  if (gradient.dq) kp.Pack(k, a.k_stride[2], 1, key_end, D);
   std::fill_n(dk, a.key_len * k_row, T(0));
   std::fill_n(dv, a.key_len * v_row, T(0));
   const Keep<T> keep(static_cast<double>(a.dropout_p));
@@ -276,11 +281,13 @@ void Backward(const Attention<T>& a, const AttentionGradient<T>& gradient, const
 
   for (std::int64_t i = t.begin; i < t.end; i += kQueryBlock) {
     Block at{t.b, t.h, i, std::min(kQueryBlock, t.end - i), 0, 0};
-    const T* g_rows = g + i * gradient.g_stride[2];
+    const S *q_at = q + i * a.q_stride[2], *g_at = g + i * gradient.g_stride[2];
+    const Left<S> queries = q_rows.Copy(q_at, a.q_stride[2], at.rows),
+                  gradients = g_rows.Copy(g_at, gradient.g_stride[2], at.rows);
     T dot[kQueryBlock];
     for (std::int64_t r = 0; r < at.rows; ++r) {
-      ScaleRow(q + (i + r) * a.q_stride[2], a.scale, scaled_q.get() + r * D, D);
-      const T *gr = g_rows + r * gradient.g_stride[2], *o = out + (i + r) * a.out_stride[2];
+      const T* gr = P::Widened(g_at + r * gradient.g_stride[2], E, wide.get());
+      const T* o = P::Widened(out + (i + r) * a.out_stride[2], E, wide.get() + E);
       Slots<Tag<T>> sum(T(0));
       EachVector(d, E, [&](int slot, std::int64_t c, std::int64_t lanes) LIGHTGRAD_LANES {
         sum.v[slot] =
@@ -288,48 +295,49 @@ void Backward(const Attention<T>& a, const AttentionGradient<T>& gradient, const
       });
       dot[r] = sum.sum();
     }
-    PackMatrix(scaled_q.get(), D, 1, at.rows, D, qp.get());
-    PackMatrix(g_rows, gradient.g_stride[2], 1, at.rows, E, gp.get());
+    qp.Pack(q_at, a.q_stride[2], 1, at.rows, D);
+    gp.Pack(g_at, gradient.g_stride[2], 1, at.rows, E);
     const std::int64_t last = a.causal ? std::min(key_end, i + at.rows) : key_end;
     for (at.j = 0; at.j < last; at.j += kKeyBlock) {
       at.keys = std::min(kKeyBlock, last - at.j);
-      Scores(a, at, scaled_q.get(), D, D, kt.get(), s.get(), s_row);
-      Scores(a, at, g_rows, gradient.g_stride[2], E, vt.get(), u.get(), s_row);
+      Scores(a, at, queries, D, kt, s.get(), s_row);
+      Scores(a, at, gradients, E, vt, u.get(), s_row);
       for (std::int64_t r = 0; r < at.rows; ++r) {
         T *scores = s.get() + r * s_row, *products = u.get() + r * s_row;
         const std::int64_t seen = Seen(a, at, r);
         if (a.mask) AddMask(a, at, r, seen, scores);
         const std::uint32_t* row_words = dropping ? DropoutWords(a, at, r, seen, words) : nullptr;
-        ScoreGradient(scores, products, seen, gradient.lse[t.Row(a) + i + r], dot[r],
-                      dropping ? &keep : nullptr, row_words);
+        ScoreGradient(scores, a.mask ? T(1) : a.scale, products, a.scale, seen,
+                      gradient.lse[t.Row(a) + i + r], dot[r], dropping ? &keep : nullptr,
+                      row_words);
         ZeroBeyond(scores, seen, at.keys);
         ZeroBeyond(products, seen, at.keys);
       }
+      const auto end = [&](std::int64_t r) { return ReadEnd(Seen(a, at, r), at.keys); };
       if (gradient.dq) {
-        Product(at.rows, D, u.get(), s_row, 1, kp.get(), key_end, at.j, dq.get(), k_row, at.j > 0,
-                [&](std::int64_t r, std::int64_t height) {
+        Product(at.rows, D, u_left.ByRows(u.get(), s_row, at.rows, end), kp, at.j, dq.get(), k_row,
+                at.j > 0, [&](std::int64_t r, std::int64_t height) {
                   return Range{0, Seen(a, at, r + height - 1)};
                 });
       }
       // Key j + c is seen from query j + c on: earlier rows of its tile add nothing.
-      const auto queries = [&](std::int64_t c, std::int64_t) {
+      const auto since = [&](std::int64_t c, std::int64_t) {
         return Range{a.causal ? std::clamp<std::int64_t>(at.j + c - i, 0, at.rows) : 0, at.rows};
       };
       if (gradient.dv) {
-        Product(at.keys, E, s.get(), 1, s_row, gp.get(), at.rows, 0, dv + at.j * v_row, v_row, true,
-                queries);
+        Product(at.keys, E, p_left.ByColumns(s.get(), s_row, at.rows, end), gp, 0,
+                dv + at.j * v_row, v_row, true, since);
       }
       if (gradient.dk) {
-        Product(at.keys, D, u.get(), 1, s_row, qp.get(), at.rows, 0, dk + at.j * k_row, k_row, true,
-                queries);
+        Product(at.keys, D, u_left.ByColumns(u.get(), s_row, at.rows, end), qp, 0,
+                dk + at.j * k_row, k_row, true, since);
       }
     }
     if (!gradient.dq) continue;
     if (last == 0) std::fill_n(dq.get(), at.rows * k_row, T(0));
-    T* to = At(gradient.dq, gradient.dq_stride, t) + i * gradient.dq_stride[2];
-    for (std::int64_t r = 0; r < at.rows; ++r) {
-      ScaleRow(dq.get() + r * k_row, a.scale, to + r * gradient.dq_stride[2], D);
-    }
+    S* to = At(gradient.dq, gradient.dq_stride, t) + i * gradient.dq_stride[2];
+    for (std::int64_t r = 0; r < at.rows; ++r)
+      P::Narrow(dq.get() + r * k_row, D, to + r * gradient.dq_stride[2]);
   }
 }
 

@@ -23,9 +23,10 @@
 namespace lg::kernels {
 template <class T> struct AttentionKernels {
   std::int64_t panel;  // rows of the sums dk and dv are padded to a multiple of it
-  void (*forward)(const Attention<T>&, const AttentionTask&, T* out, T* lse);
-  void (*backward)(const Attention<T>&, const AttentionGradient<T>&, const AttentionTask&, T* dk,
-                   T* dv);
+  using Number = AttentionNumber<T>;
+  void (*forward)(const Attention<T>&, const AttentionTask&, T* out, Number* lse);
+  void (*backward)(const Attention<T>&, const AttentionGradient<T>&, const AttentionTask&,
+                   Number* dk, Number* dv);
 };
 }  // namespace lg::kernels
 #endif
@@ -34,8 +35,16 @@ HWY_BEFORE_NAMESPACE();
 namespace lg::kernels {
 namespace HWY_NAMESPACE {
 namespace {
-template <class T> constexpr AttentionKernels<T> kKernels{kPanel<T>, &Forward<T>, &Backward<T>};
+template <class T>
+constexpr AttentionKernels<T> kKernels{Products<T>::kWidth, &Forward<T>, &Backward<T>};
 }  // namespace
+const AttentionKernels<bfloat16>* AttentionBf16() {
+#if HWY_TARGET == HWY_AVX3
+  return &kKernels<bfloat16>;
+#else
+  return nullptr;  // no has_bf16_products()
+#endif
+}
 LIGHTGRAD_EXPORT_TABLE(Attention, AttentionKernels, kKernels)
 }  // namespace HWY_NAMESPACE
 }  // namespace lg::kernels
@@ -44,8 +53,12 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace lg::kernels {
 LIGHTGRAD_CHOOSE_TABLE(Attention, AttentionKernels, kernels_for)
-
+HWY_EXPORT(AttentionBf16);
 namespace {
+template <> const AttentionKernels<bfloat16>& kernels_for<bfloat16>() {
+  return *HWY_DYNAMIC_DISPATCH(AttentionBf16)();
+}
+
 // Tasks in the order batch, head, part of the queries.
 struct Tasks {
   std::int64_t heads, query_len, blocks, parts, count;
@@ -65,23 +78,24 @@ struct Tasks {
   }
 };
 
-// to[r, :] = sum over parts p of sums[p][r, :], for rows [begin, end) of padded width `row`.
-template <class T>
-void combine(const T* sums, std::int64_t parts, std::int64_t part_size, std::int64_t row,
+// to[r, :] = sum over parts p of sums[p][r, :], added up in the first part's place, for rows
+// [begin, end) of padded width `row`.
+template <class N, class T>
+void combine(N* sums, std::int64_t parts, std::int64_t part_size, std::int64_t row,
              std::int64_t begin, std::int64_t end, std::int64_t width, T* to, std::int64_t to_row) {
   for (std::int64_t r = begin; r < end; ++r) {
-    const T* from = sums + r * row;
-    T* out = to + r * to_row;
-    std::copy_n(from, width, out);
+    N* const sum = sums + r * row;
     for (std::int64_t p = 1; p < parts; ++p) {
-      from += part_size;
-      for (std::int64_t c = 0; c < width; ++c) out[c] += from[c];
+      const N* from = sum + p * part_size;
+      for (std::int64_t c = 0; c < width; ++c) sum[c] += from[c];
     }
+    T* const out = to + r * to_row;
+    for (std::int64_t c = 0; c < width; ++c) out[c] = static_cast<T>(sum[c]);
   }
 }
 }  // namespace
 
-template <class T> void attention_forward(const Attention<T>& a, T* out, T* lse) {
+template <class T> void attention_forward(const Attention<T>& a, T* out, AttentionNumber<T>* lse) {
   const auto& kernels = kernels_for<T>();
   const Tasks tasks(a);
   parallel_chunks(tasks.count, [&](std::int64_t i) { kernels.forward(a, tasks[i], out, lse); });
@@ -98,7 +112,8 @@ void attention_backward(const Attention<T>& a, const AttentionGradient<T>& gradi
                      size = a.key_len * (k_row + v_row);
   // Puts the sums of one head's parts, `sums` [parts][key_len * (k_row + v_row)], where they
   // belong.
-  const auto finish = [&](const AttentionTask& t, const T* sums, std::int64_t begin,
+  using Number = AttentionNumber<T>;
+  const auto finish = [&](const AttentionTask& t, Number* sums, std::int64_t begin,
                           std::int64_t end) {
     if (gradient.dk) {
       combine(sums, tasks.parts, size, k_row, begin, end, a.head_dim,
@@ -111,15 +126,15 @@ void attention_backward(const Attention<T>& a, const AttentionGradient<T>& gradi
   };
   if (tasks.parts == 1) {
     parallel_chunks(tasks.count, [&](std::int64_t i) {
-      Scratch<T> sums(size);
+      Scratch<Number> sums(size);
       kernels.backward(a, gradient, tasks[i], sums.get(), sums.get() + a.key_len * k_row);
       finish(tasks[i], sums.get(), 0, a.key_len);
     });
     return;
   }
-  Scratch<T> sums(tasks.count * size);
+  Scratch<Number> sums(tasks.count * size);
   parallel_chunks(tasks.count, [&](std::int64_t i) {
-    T* own = sums.get() + i * size;
+    Number* own = sums.get() + i * size;
     kernels.backward(a, gradient, tasks[i], own, own + a.key_len * k_row);
   });
   const std::int64_t grain = 64, pieces = (a.key_len + grain - 1) / grain;
@@ -233,6 +248,8 @@ void attention_backward_reference(const Attention<T>& a, const AttentionGradient
 LIGHTGRAD_INSTANTIATE(float)
 LIGHTGRAD_INSTANTIATE(double)
 #undef LIGHTGRAD_INSTANTIATE
+template void attention_forward(const Attention<bfloat16>&, bfloat16*, float*);
+template void attention_backward(const Attention<bfloat16>&, const AttentionGradient<bfloat16>&);
 
 }  // namespace lg::kernels
 #endif  // HWY_ONCE

@@ -42,9 +42,10 @@ void gemm_batched(const Gemm<T>& one, std::int64_t batch, const std::int64_t* a_
                   const std::int64_t* b_offset, const std::int64_t* c_offset);
 
 // Products of bfloat16 by the CPU's own dot products of pairs (AVX512_BF16): twice the
-// multiply-adds of float32 in an instruction, summed in float32 and rounded once. Subnormal numbers
-// count as zeros, as the instruction has it. Only for where has_bf16_products(): elsewhere callers
-// widen. `accumulate` and `activation` are not looked at.
+// multiply-adds of float32 in an instruction, summed in float32 and rounded once. The activation is
+// float32's, of the sums before they are rounded. Subnormal numbers count as zeros, as the
+// instruction has it. Only for where has_bf16_products(): elsewhere callers widen. `accumulate` is
+// not looked at.
 bool has_bf16_products();
 template <> void gemm(const Gemm<bfloat16>& g);
 template <>

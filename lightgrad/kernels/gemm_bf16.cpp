@@ -9,6 +9,7 @@
 #include "lightgrad/base/memory.h"
 #include "lightgrad/base/parallel.h"
 #include "lightgrad/kernels/gemm.h"
+#include "lightgrad/kernels/gemm_bf16.h"
 
 #ifdef __x86_64__
 #if defined(__GNUC__) && !defined(__clang__)  // finds fault with the header's own undefined vectors
@@ -23,11 +24,10 @@
 namespace lg::kernels {
 namespace {
 
-using Word = std::uint32_t;  // two consecutive values of k, the first in the lower half
+using bf16::kLanes, bf16::kPanel, bf16::Rows, bf16::Word;
 
 // 6 x 4 vectors of sums, 4 of B and one of A are 29 of the 32 registers, as in gemm-inl.h.
-constexpr int kRows = 6, kVecs = 4;
-constexpr std::int64_t kLanes = 16, kPanel = kVecs * kLanes;
+constexpr int kRows = bf16::kTileRows;
 // A block of rows and a panel of B, kDepth pairs deep, take 96 x 2 KiB and 64 x 2 KiB: a third of
 // an L2 of 1 MiB. The block's sums take 24 KiB.
 constexpr std::int64_t kBlockRows = 16 * kRows, kDepth = 512;
@@ -78,8 +78,6 @@ Word word_of(const bfloat16* at, std::int64_t k_stride, bool whole) {
   return at->bits | (whole ? static_cast<Word>(at[k_stride].bits) << 16 : 0);
 }
 
-// `lines` <= width rows of A, or columns of B, as words [pairs of k][width], the missing lines
-// zeros. line and k are strides in elements.
 LG_BF16_FUNCTION void Pack(const bfloat16* from, std::int64_t line, std::int64_t k_stride,
                            std::int64_t k, std::int64_t lines, std::int64_t width, Word* to) {
   const std::int64_t pairs = k / 2;
@@ -120,23 +118,15 @@ LG_BF16_FUNCTION void Pack(const bfloat16* from, std::int64_t line, std::int64_t
   }
 }
 
-// The words of A: pair p of row i at p * pair + i * row, in bytes.
-struct Rows {
-  const char* at;
-  std::int64_t row, pair;
-};
-
-// sums[kHeight][kPanel] (+)= the rows times a panel, `pairs` deep. `last` takes the place of the
-// words of the last pair, where half of that is missing in place.
-template <int kHeight>
-LG_BF16_FUNCTION void Tile(std::int64_t pairs, Rows a, const Word* b, float* sums, bool add,
-                           const Word* last) {
+template <int kHeight, int kVecs>
+LG_BF16_FUNCTION void Tile(std::int64_t pairs, Rows a, const Word* b, float* sums,
+                           std::int64_t sums_row, bool add, const Word* last) {
   __m512 sum[kHeight][kVecs];
 #pragma GCC unroll 8
   for (int i = 0; i < kHeight; ++i) {
 #pragma GCC unroll 8
     for (int v = 0; v < kVecs; ++v)
-      sum[i][v] = add ? _mm512_loadu_ps(sums + i * kPanel + v * kLanes) : _mm512_setzero_ps();
+      sum[i][v] = add ? _mm512_loadu_ps(sums + i * sums_row + v * kLanes) : _mm512_setzero_ps();
   }
   const std::int64_t whole = pairs - (last ? 1 : 0);
   for (std::int64_t p = 0; p < pairs; ++p, b += kPanel, a.at += a.pair) {
@@ -156,26 +146,42 @@ LG_BF16_FUNCTION void Tile(std::int64_t pairs, Rows a, const Word* b, float* sum
 #pragma GCC unroll 8
   for (int i = 0; i < kHeight; ++i) {
 #pragma GCC unroll 8
-    for (int v = 0; v < kVecs; ++v) _mm512_storeu_ps(sums + i * kPanel + v * kLanes, sum[i][v]);
+    for (int v = 0; v < kVecs; ++v) _mm512_storeu_ps(sums + i * sums_row + v * kLanes, sum[i][v]);
   }
 }
 
-using TileFunction = void (*)(std::int64_t, Rows, const Word*, float*, bool, const Word*);
-constexpr TileFunction kTiles[kRows] = {Tile<1>, Tile<2>, Tile<3>, Tile<4>, Tile<5>, Tile<6>};
+template <int kVecs>
+constexpr bf16::Tile kTiles[kRows] = {Tile<1, kVecs>, Tile<2, kVecs>, Tile<3, kVecs>,
+                                      Tile<4, kVecs>, Tile<5, kVecs>, Tile<6, kVecs>};
 
 LG_BF16 __m512 Widen(__m256i x) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16));
 }
 
-// A row of C from its sums.
-LG_BF16_FUNCTION void Finish(const float* sums, const bfloat16* bias, std::int64_t columns,
-                             bfloat16* c) {
-  for (std::int64_t j = 0; j < columns; j += kLanes) {
-    const auto some =
-        static_cast<__mmask16>(columns - j >= kLanes ? 0xffff : (1 << (columns - j)) - 1);
-    __m512 x = _mm512_loadu_ps(sums + j);
-    if (bias) x = _mm512_add_ps(x, Widen(_mm256_maskz_loadu_epi16(some, bias + j)));
-    _mm256_mask_storeu_epi16(c + j, some, reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x)));
+// In the lower halves of words.
+LG_BF16 __m512i Narrow(const float* from) {
+  const auto x = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(_mm512_loadu_ps(from)));
+  return _mm512_cvtepu16_epi32(x);
+}
+
+LG_BF16 __mmask16 FirstLanes(std::int64_t n) {
+  return static_cast<__mmask16>(n >= kLanes ? 0xffff : (1 << n) - 1);
+}
+
+LG_BF16_FUNCTION void NarrowRow(const float* from, std::int64_t n, bfloat16* to) {
+  for (std::int64_t i = 0; i < n; i += kLanes) {
+    const __mmask16 some = FirstLanes(n - i);
+    const __m512 x = _mm512_maskz_loadu_ps(some, from + i);
+    _mm256_mask_storeu_epi16(to + i, some, reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x)));
+  }
+}
+
+LG_BF16_FUNCTION void AddRow(const bfloat16* from, std::int64_t n, float* to) {
+  for (std::int64_t i = 0; i < n; i += kLanes) {
+    const __mmask16 some = FirstLanes(n - i);
+    const __m512 x = _mm512_maskz_loadu_ps(some, to + i);
+    const __m512 y = Widen(_mm256_maskz_loadu_epi16(some, from + i));
+    _mm512_mask_storeu_ps(to + i, some, _mm512_add_ps(x, y));
   }
 }
 
@@ -211,31 +217,70 @@ void block(const Gemm<bfloat16>& g, std::int64_t i0, std::int64_t rows, std::int
            const Word* panel, const Word* last) {
   alignas(64) float sums[kBlockRows * kPanel];
   const std::int64_t pairs = ceil_div(g.k, 2);
+  if (pairs == 0) std::fill_n(sums, rows * kPanel, 0.0f);
   for (std::int64_t p = 0; p < pairs; p += kDepth) {
     const std::int64_t depth = std::min(kDepth, pairs - p);
     const bool ends = p + depth == pairs;
     for (std::int64_t i = 0; i < rows; i += kRows) {
-      kTiles[std::min<std::int64_t>(kRows, rows - i) - 1](
+      bf16::tile(std::min<std::int64_t>(kRows, rows - i), kPanel)(
           depth, {a.at + p * a.pair + i * a.row, a.row, a.pair}, panel + p * kPanel,
-          sums + i * kPanel, p > 0, ends && last ? last + i : nullptr);
+          sums + i * kPanel, kPanel, p > 0, ends && last ? last + i : nullptr);
     }
   }
   const std::int64_t columns = std::min(kPanel, g.n - j0);
+  bfloat16 *const c = g.c + i0 * g.c_row + j0, *const activated =
+                                                   g.activated ? g.activated + i0 * g.c_row + j0
+                                                               : c;
   for (std::int64_t i = 0; i < rows; ++i) {
-    Finish(sums + i * kPanel, g.bias ? g.bias + j0 : nullptr, columns,
-           g.c + (i0 + i) * g.c_row + j0);
+    float* const row = sums + i * kPanel;
+    if (g.bias) AddRow(g.bias + j0, columns, row);
+    if (!g.activation || g.activated) NarrowRow(row, columns, c + i * g.c_row);
   }
+  if (!g.activation) return;
+  g.activation({sums, {sums}, 0, rows, columns, kPanel, {kPanel}, nullptr});
+  for (std::int64_t i = 0; i < rows; ++i)
+    NarrowRow(sums + i * kPanel, columns, activated + i * g.c_row);
 }
 
 void zeros(const Gemm<bfloat16>& g) {  // k = 0
-  for (std::int64_t i = 0; i < g.m; ++i) {
-    if (g.row_sums) g.row_sums[i] = bfloat16(0.0f);
-    for (std::int64_t j = 0; j < g.n; ++j)
-      g.c[i * g.c_row + j] = g.bias ? g.bias[j] : bfloat16(0.0f);
+  if (g.row_sums) std::fill_n(g.row_sums, g.m, bfloat16());
+  for (std::int64_t i = 0; i < g.m; i += kBlockRows) {
+    for (std::int64_t j = 0; j < g.n; j += kPanel)
+      block(g, i, std::min(kBlockRows, g.m - i), j, {}, nullptr, nullptr);
   }
 }
 
 }  // namespace
+
+namespace bf16 {
+
+void pack(const bfloat16* from, std::int64_t line, std::int64_t k_stride, std::int64_t k,
+          std::int64_t lines, std::int64_t width, Word* to) {
+  Pack(from, line, k_stride, k, lines, width, to);
+}
+
+Tile tile(std::int64_t rows, std::int64_t columns) {
+  const auto& tiles = columns <= kLanes ? kTiles<1> : columns <= 2 * kLanes ? kTiles<2> : kTiles<4>;
+  return tiles[rows - 1];
+}
+
+LG_BF16_FUNCTION void widen(const bfloat16* from, std::int64_t n, float* to) {
+  for (std::int64_t i = 0; i < n; i += kLanes) {
+    const __mmask16 some = FirstLanes(n - i);
+    _mm512_mask_storeu_ps(to + i, some, Widen(_mm256_maskz_loadu_epi16(some, from + i)));
+  }
+}
+
+void narrow(const float* from, std::int64_t n, bfloat16* to) { NarrowRow(from, n, to); }
+
+LG_BF16_FUNCTION void narrow_pairs(const float* even, const float* odd, std::int64_t n, Word* to) {
+  for (std::int64_t i = 0; i < n; i += kLanes) {
+    _mm512_storeu_si512(to + i,
+                        _mm512_or_si512(Narrow(even + i), _mm512_slli_epi32(Narrow(odd + i), 16)));
+  }
+}
+
+}  // namespace bf16
 
 bool has_bf16_products() {
   static const bool machine = __builtin_cpu_supports("avx512bf16");
@@ -316,6 +361,14 @@ void gemm_batched(const Gemm<bfloat16>& one, std::int64_t batch, const std::int6
 
 namespace lg::kernels {
 bool has_bf16_products() { return false; }
+namespace bf16 {
+void pack(const bfloat16*, std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t,
+          Word*) {}
+Tile tile(std::int64_t, std::int64_t) { return nullptr; }
+void widen(const bfloat16*, std::int64_t, float*) {}
+void narrow(const float*, std::int64_t, bfloat16*) {}
+void narrow_pairs(const float*, const float*, std::int64_t, Word*) {}
+}  // namespace bf16
 template <> void gemm(const Gemm<bfloat16>&) {}
 template <>
 void gemm_batched(const Gemm<bfloat16>&, std::int64_t, const std::int64_t*, const std::int64_t*,

@@ -112,7 +112,8 @@ struct Call {
       for (int i = 0; i < 4; ++i) a.mask_stride[i] = mask.strides()[i];
     }
     a.causal = op.is_causal;
-    a.scale = static_cast<T>(op.scale.value_or(1 / std::sqrt(static_cast<double>(a.head_dim))));
+    a.scale = static_cast<kernels::AttentionNumber<T>>(
+        op.scale.value_or(1 / std::sqrt(static_cast<double>(a.head_dim))));
     a.dropout_p = static_cast<float>(op.dropout_p);
     a.dropout = op.stream;
     return a;
@@ -168,10 +169,11 @@ Tensor Attention::forward(const Tensor& query, const Tensor& key, const Tensor& 
   if (dropout_p > 0) stream = default_generator().next();
   const Shape four{c.q.shape()[0], c.q.shape()[1], c.q.shape()[2], c.v.shape()[3]};
   Tensor y = heads_last(four, query.dtype());
-  logsumexp = Tensor::empty({four[0], four[1], four[2]}, query.dtype());
+  logsumexp = Tensor::empty({four[0], four[1], four[2]}, compute_type(query.dtype()));
   if (y.numel() > 0) {
-    with_floats(query, Call::name, [&]<class T>(const auto& k, T) {
-      k.attention_forward(c.template arguments<T>(*this, y), y.data<T>(), logsumexp.data<T>());
+    with_products(query, Call::name, [&]<class T>(const auto& k, T) {
+      k.attention_forward(c.template arguments<T>(*this, y), y.data<T>(),
+                          logsumexp.data<kernels::AttentionNumber<T>>());
     });
   }
   return y.shape() == c.output_shape(four[2], four[3])
@@ -195,11 +197,11 @@ void Attention::backward(const Tensor& g, const Tensor* in, const Tensor& y, Wan
     if (wanted >> i & 1) gradient[i] = heads_last(from[i]->shape(), y.dtype());
   }
   if (c.q.numel() > 0 && c.k.numel() > 0 && y.numel() > 0) {
-    with_floats(y, Call::name, [&]<class T>(const auto& k, T) {
+    with_products(y, Call::name, [&]<class T>(const auto& k, T) {
       kernels::AttentionGradient<T> a{};
       a.g = gy.data<T>();
       a.out = out4.data<T>();
-      a.lse = logsumexp.data<T>();
+      a.lse = logsumexp.data<kernels::AttentionNumber<T>>();
       T** targets[3] = {&a.dq, &a.dk, &a.dv};
       std::int64_t* strides[3] = {a.dq_stride, a.dk_stride, a.dv_stride};
       Call::strides(gy, a.g_stride);

@@ -233,8 +233,8 @@ Tensor linear_forward(std::string_view name, const Tensor& x, const Tensor& weig
                          ? Expand{{}, {g.n}}.forward(bias).copy()
                          : bias;
     if (b.defined()) g.bias = b.data<T>();
-    if (f && !std::same_as<T, bfloat16>) {
-      constexpr std::size_t type = std::same_as<T, float> ? 0 : 1;
+    if (f) {
+      constexpr std::size_t type = std::same_as<T, double> ? 1 : 0;
       g.activation = backend(x.device()).pointwise_rows(f->traits.index).forward[type];
       g.activated = y.data<T>();
     }

@@ -20,7 +20,7 @@ inline Probe as_column(const Probe& x, bool) { return x; }
 
 namespace lg::ops {
 
-// An operation that says `multiplies_bfloat16` does without widening where all of its inputs are
+// An operation that says `multiplies_bfloat16` does without widening where all of its numbers are
 // bfloat16 and the device multiplies those.
 
 // [..., m, k] times [..., k, n]; the leading dimensions broadcast. Any strides, no copies.
@@ -88,7 +88,7 @@ struct LinearActivation : Heavy<3> {
                                .args = {"x", "weight", "bias"}};
   static constexpr auto attrs = std::tuple(attr(&LinearActivation::activation, "activation"));
   static constexpr unsigned optional = 0b100, gradients = 0b111, keeps = 0b0111;
-  static constexpr bool widens_half = true;
+  static constexpr bool widens_half = true, multiplies_bfloat16 = true;
   bool keeps_output() const;
   Cost cost(Metas in, const Meta& out) const {
     const Cost product = Linear::cost(in, out);

@@ -218,6 +218,7 @@ struct Attention : Heavy<4> {
   static constexpr auto attrs =
       std::tuple(attr(&Attention::dropout_p, "dropout_p"), attr(&Attention::is_causal, "is_causal"),
                  attr(&Attention::scale, "scale"));
+  static constexpr bool multiplies_bfloat16 = true;
   static constexpr bool widens_half = true;
   static constexpr unsigned optional = 0b1000, gradients = 0b1111, keeps = 0b11111;
   Cost cost(Metas in, const Meta& out) const;                         // of the two products

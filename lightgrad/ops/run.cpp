@@ -107,7 +107,7 @@ bool is_unshared(const Tensor& t) {
 
 bool bfloat16_products(std::span<const Tensor* const> in) {
   for (const Tensor* t : in)
-    if (t->defined() && t->dtype() != DType::bfloat16) return false;
+    if (t->defined() && is_floating(t->dtype()) && t->dtype() != DType::bfloat16) return false;
   return backend(in[0]->device()).has_bf16_products();
 }
 

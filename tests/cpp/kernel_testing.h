@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "hwy/targets.h"
+#include "lightgrad/base/dtype.h"
 #include "lightgrad/base/parallel.h"
 
 namespace lg::testing {
@@ -60,7 +61,9 @@ template <class T> std::vector<T> random_values(std::int64_t n, double scale, un
 }
 
 template <class To, class From> std::vector<To> cast(const std::vector<From>& v) {
-  return std::vector<To>(v.begin(), v.end());
+  std::vector<To> out;
+  for (const From& x : v) out.push_back(convert<To>(x));
+  return out;
 }
 
 // |actual - expected| <= tolerance * (1 + |expected|); NaN and infinities must agree.

@@ -48,6 +48,33 @@ TEST(LinearActivation, HasTheBitsOfTheTwoOperations) {
           }
 }
 
+// Half precision, by the CPU's products and widened: the function of what is not rounded yet, then
+// rounded once, and gradients through what the two operations would have kept, rounded.
+TEST(LinearActivation, HalfPrecision) {
+  for (const DType t : {DType::bfloat16, DType::float16})
+    for (const std::int64_t n : {0, 40})
+      for (const auto& [name, function] : activations) {
+        SCOPED_TRACE(text(name, " ", n, " ", name_of(t)));
+        const Tensor x = leaf(uniform({100, n}, -1, 1, 1), t),
+                     weight = leaf(uniform({70, n}, -1, 1, 2), t),
+                     bias = leaf(uniform({70}, -1, 1, 3), t),
+                     g = to(uniform({100, 70}, -1, 1, 4), t);
+        const auto wide = [](const Tensor& a) { return leaf(a, DType::float64); };
+        const Tensors in{x, weight, bias}, wide_in{wide(x), wide(weight), wide(bias)};
+        const Tensor y = linear_activation(x, weight, bias, name),
+                     exact = function(linear(wide_in[0], wide_in[1], wide_in[2]));
+        ASSERT_EQ(y.dtype(), t);
+        const double ulp = t == DType::bfloat16 ? 0x1p-8 : 0x1p-11;
+        const auto got = y.to_vector<double>(), want = exact.to_vector<double>();
+        for (std::size_t i = 0; i < got.size(); ++i)
+          ASSERT_NEAR(got[i], want[i], ulp * std::fabs(want[i]) + 1e-6) << i;
+        const Tensors a = autograd::grad({y}, in, {g}),
+                      b = autograd::grad({exact}, wide_in, {to(g, DType::float64)});
+        for (std::size_t i = 0; i < a.size(); ++i)
+          expect_close(to(a[i], DType::float64), b[i], 8 * ulp, "gradient");
+      }
+}
+
 TEST(LinearActivation, SpecialNumbers) {
   Tensor drawn = uniform({9, 5}, -1, 1, 1);
   drawn.data<double>()[0] = NAN;
