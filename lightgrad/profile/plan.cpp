@@ -352,11 +352,13 @@ Tensor detail::first_rows(const Tensor& x, std::int64_t n) {
 std::string Plan::to_string(int depth) const {
   const auto bytes = [](std::int64_t n) { return with_unit(static_cast<double>(n), "B"); };
   const auto reached = [&](std::int64_t n) { return n == 0 ? std::string("-") : bytes(n); };
-  std::vector<std::vector<std::string>> lines{{"layer", "parameters", "kept", "forward", "backward",
-                                               checkpoints.empty() ? "" : "checkpoint"}};
+  std::vector<std::vector<std::string>> lines{
+      {"layer", "parameters", "kept", "forward", "backward"}};
+  if (!checkpoints.empty()) lines[0].push_back("checkpoint");
   const auto put = [&](const Layer& l, std::string name) {
     lines.push_back({std::move(name), bytes(l.parameters), bytes(l.kept), reached(l.forward),
-                     reached(l.backward), l.checkpoint ? "yes" : ""});
+                     reached(l.backward)});
+    if (!checkpoints.empty()) lines.back().push_back(l.checkpoint ? "yes" : "-");
   };
   for (const Layer& l : layers) {
     if (l.depth == 0 || (depth > 0 && l.depth > depth)) continue;

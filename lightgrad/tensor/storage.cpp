@@ -16,12 +16,12 @@ struct Storage::Holder {
   Storage* storage;
   Shape shape;
   DType dtype;
+
+  void unlist() const;
 };
 
 namespace {
 
-// Such a tensor's work takes so long that to list it costs nothing.
-constexpr std::size_t large = 1 << 20;
 constinit std::mutex holders_mutex;
 [[maybe_unused]] const int fork_handlers = pthread_atfork(
     [] { holders_mutex.lock(); }, [] { holders_mutex.unlock(); }, [] { holders_mutex.unlock(); });
@@ -31,27 +31,32 @@ constinit std::mutex holders_mutex;
 constinit Storage::Holder* Storage::newest_holder = nullptr;
 
 Storage::Holder* Storage::holder() {
-  return block_ < large + 3 * header
-             ? nullptr
-             : reinterpret_cast<Holder*>(reinterpret_cast<std::byte*>(this) + header);
+  return reinterpret_cast<Holder*>(reinterpret_cast<std::byte*>(this) + header);
 }
 
-Ref<Storage> Storage::make(std::size_t bytes, const Shape& shape, DType dtype) {
-  static_assert(sizeof(Storage) <= header && sizeof(Holder) <= 2 * header);
-  const std::size_t before = bytes < large ? header : 3 * header;
+inline Ref<Storage> Storage::make(std::size_t bytes, std::size_t before) {
   const std::size_t block = before + bytes;
   void* memory = allocate(block);
   auto* s = new (memory) Storage;
   s->data_ = static_cast<std::byte*>(memory) + before;
   s->bytes_ = bytes;
   s->block_ = block;
-  if (bytes >= large) [[unlikely]] {
-    const std::lock_guard lock(holders_mutex);
-    auto* h = new (s->holder()) Holder{newest_holder, nullptr, s, shape, dtype};
-    if (h->next) h->next->previous = h;
-    newest_holder = h;
-  }
   return Ref<Storage>::adopt(s);
+}
+
+Ref<Storage> Storage::make(std::size_t bytes) {
+  static_assert(sizeof(Storage) <= header);
+  return make(bytes, header);
+}
+
+Ref<Storage> Storage::make_large(std::size_t bytes, const Shape& shape, DType dtype) {
+  static_assert(sizeof(Holder) <= 2 * header);
+  Ref<Storage> s = make(bytes, 3 * header);
+  const std::lock_guard lock(holders_mutex);
+  auto* h = new (s->holder()) Holder{newest_holder, nullptr, s.get(), shape, dtype};
+  if (h->next) h->next->previous = h;
+  newest_holder = h;
+  return s;
 }
 
 Ref<Storage> Storage::borrow(void* data, std::size_t bytes, std::shared_ptr<void> owner) {
@@ -70,13 +75,16 @@ void Storage::change_use(MemoryUse use) {
   if (use != MemoryUse::other) count_use(use, bytes);
 }
 
+[[gnu::noinline]] void Storage::Holder::unlist() const {
+  const std::lock_guard lock(holders_mutex);
+  if (next) next->previous = previous;
+  (previous ? previous->next : newest_holder) = next;
+}
+
 void Storage::destroy() {
   const std::size_t block = block_;
-  if (Holder* h = holder()) [[unlikely]] {
-    const std::lock_guard lock(holders_mutex);
-    if (h->next) h->next->previous = h->previous;
-    (h->previous ? h->previous->next : newest_holder) = h->next;
-  }
+  if (block >= large + 3 * header) [[unlikely]]
+    holder()->unlist();
   const MemoryUse use = use_.load(std::memory_order_relaxed);
   if (use != MemoryUse::other) count_use(use, -static_cast<std::int64_t>(block));
   this->~Storage();

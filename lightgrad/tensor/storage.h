@@ -16,9 +16,12 @@ namespace lg {
 
 class Storage {
  public:
-  // `bytes` of fresh memory, aligned to 64, for a tensor of this shape and dtype. The header and
-  // the data are one block.
-  static Ref<Storage> make(std::size_t bytes, const Shape& shape, DType dtype);
+  // `bytes` of fresh memory, aligned to 64. The header and the data are one block.
+  static Ref<Storage> make(std::size_t bytes);
+  // The same for a large tensor, which errors about memory will name. Its work takes so long that
+  // to list it costs nothing.
+  static constexpr std::size_t large = 1 << 20;
+  static Ref<Storage> make_large(std::size_t bytes, const Shape& shape, DType dtype);
   // Memory that somebody else owns; `owner` is let go with the last tensor.
   static Ref<Storage> borrow(void* data, std::size_t bytes, std::shared_ptr<void> owner);
 
@@ -50,9 +53,10 @@ class Storage {
 
  private:
   static constexpr std::size_t header = 64;
-  struct Holder;  // follows the header of a large one: errors about memory name it
+  struct Holder;  // follows the header of a large one
 
   Storage() = default;
+  static Ref<Storage> make(std::size_t bytes, std::size_t header);
   Holder* holder();
   static std::string describe_holders();
   static Holder* newest_holder;

@@ -38,7 +38,9 @@ Tensor Tensor::empty(const Shape& shape, DType dtype) {
   const std::int64_t n = checked_numel(shape, size_of(dtype), "empty");
   auto* p = new_impl(shape, contiguous_strides(shape), dtype);
   Tensor t(Ref<TensorImpl>::adopt(p));
-  p->storage = Storage::make(static_cast<std::size_t>(n) * size_of(dtype), shape, dtype);
+  const std::size_t bytes = static_cast<std::size_t>(n) * size_of(dtype);
+  p->storage =
+      bytes < Storage::large ? Storage::make(bytes) : Storage::make_large(bytes, shape, dtype);
   return t;
 }
 

@@ -78,9 +78,10 @@ def test_both_programs_give_the_same_bits_at_any_thread_count(text, tmp_path, dr
     assert losses[-1] < losses[0] - 0.3  # it learns
 
 
-def test_fifty_steps_of_the_whole_model_give_the_same_bits_at_1_2_4_and_8_threads(text, tmp_path):
+@pytest.mark.parametrize(("dtype", "steps"), [("float32", 50), ("bfloat16", 30), ("float16", 10)])
+def test_steps_of_the_whole_model_give_the_same_bits_at_1_2_4_and_8_threads(text, tmp_path, dtype, steps):
     EXAMPLE.need_binary()  # at its default size: the kernels of a smaller model do not share out their work
-    options = ("--data", text, "--dropout", 0.1, "--steps", 50, "--eval-every", 50)
+    options = ("--data", text, "--dropout", 0.1, "--dtype", dtype, "--steps", steps, "--eval-every", steps)
     outputs = set()
     for threads in (1, 2, 4, 8):
         out = tmp_path / str(threads)
