@@ -66,6 +66,7 @@ class Watcher {
   // The memory of a step, from `start` bytes on.
   Pass watch(const std::function<void()>& step, double start) {
     calls_.clear();
+    open_.clear();  // an error may have left some
     const detail::Observation seen = detail::observe(step);
     Pass pass;
     for (const watch::Record& r : seen.operations) {
@@ -244,6 +245,33 @@ class WithoutGradients {
   std::int64_t bytes_ = 0;
 };
 
+// A step on so many rows, continued from steps on fewer: on still fewer where memory is short.
+Pass pass_of(std::int64_t rows, bool accumulates, Watcher& watcher,
+             const WithoutGradients& gradients, const detail::PrepareStep& prepare) {
+  const auto measure = [&](std::int64_t n) {
+    const auto step = prepare(n);
+    const double before = Watcher::allocated();
+    if (accumulates) step();  // into the gradients of the part before
+    Pass measured = watcher.watch(step, before);
+    gradients.clear();
+    return measured;
+  };
+  for (std::int64_t far = std::min(rows, std::max<std::int64_t>(4, rows / 4));; far /= 2) {
+    try {
+      const std::int64_t near = std::max<std::int64_t>(1, far / 2);
+      prepare(near)();  // what is made only once is there from here on
+      gradients.clear();
+      const Pass few = measure(near);
+      if (far == near) return few;
+      return continued(few, measure(far),
+                       static_cast<double>(rows - near) / static_cast<double>(far - near));
+    } catch (const Error& e) {
+      gradients.clear();
+      if (e.kind() != ErrorKind::memory || far <= 4) throw;
+    }
+  }
+}
+
 std::int64_t whole(double bytes) { return static_cast<std::int64_t>(std::max(bytes, 0.0)); }
 
 }  // namespace
@@ -264,24 +292,7 @@ Plan detail::plan(nn::Module& model, std::int64_t rows, const PlanOptions& o,
     const WithoutGradients gradients(model);
     plan.before = memory_stats().current - gradients.bytes();
     Watcher watcher(model, modules);
-    const std::int64_t part = rows / o.accumulate,
-                       far = std::min(part, std::max<std::int64_t>(4, part / 4)),
-                       near = std::max<std::int64_t>(1, far / 2);
-    prepare(near)();  // what is made only once is there from here on
-    gradients.clear();
-    const auto measure = [&](std::int64_t n) {
-      const auto step = prepare(n);
-      const double before = Watcher::allocated();
-      if (o.accumulate > 1) step();  // into the gradients of the part before
-      Pass measured = watcher.watch(step, before);
-      gradients.clear();
-      return measured;
-    };
-    pass = measure(near);
-    if (far > near) {
-      pass = continued(pass, measure(far),
-                       static_cast<double>(part - near) / static_cast<double>(far - near));
-    }
+    pass = pass_of(rows / o.accumulate, o.accumulate > 1, watcher, gradients, prepare);
   }
 
   const double base = static_cast<double>(plan.before + plan.states);

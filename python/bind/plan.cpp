@@ -36,9 +36,14 @@ Plan plan_of(nb::handle model, nb::args batch, nb::object loss, nb::handle optim
   return detail::plan(*nb::inst_ptr<nn::Module>(model), detail::rows_of(tensors), options,
                       [&](std::int64_t n) {
                         return [&, few = rows_of_batch(batch, n)] {
-                          nb::object y = function(*few);
-                          if (loss.is_none()) y = y.attr("sum")();
-                          y.attr("backward")();
+                          try {
+                            nb::object y = function(*few);
+                            if (loss.is_none()) y = y.attr("sum")();
+                            y.attr("backward")();
+                          } catch (nb::python_error& e) {  // a plan tries fewer rows, then
+                            if (!e.matches(PyExc_MemoryError)) throw;
+                            throw Error(ErrorKind::memory, nb::str(e.value()).c_str());
+                          }
                         };
                       });
 }

@@ -127,6 +127,20 @@ TEST(Plan, CheckpointsFitTheBudget) {
   EXPECT_NE(impossible.to_string().find("still above 1.05 MB"), std::string::npos);
 }
 
+TEST(Plan, OfAStepThatIsMuchTooLarge) {
+  Training t(4096);
+  const auto make = [&] { return plan(t.model, t.loss(), {.optimizer = &t.optimizer}, t.x, t.y); };
+  const Plan free = make();
+  set_memory_limit(free.before + (free.peak - free.before) / 8);  // less than a quarter's
+  const Plan tight = make();
+  set_memory_limit(free.before + 1000);
+  expect_error(ErrorKind::memory, {"out of memory"}, make);
+  set_memory_limit(0);
+  expect_near(tight.peak, free.peak);
+  for (const Tensor& p : t.model->parameters()) EXPECT_FALSE(p.grad().defined());
+  expect_near(make().peak, t.peak());
+}
+
 TEST(Plan, TellsOfEachLayer) {
   Training t(1024, 64, 2);
   const Plan p = plan(t.model, t.loss(), {.optimizer = &t.optimizer}, t.x, t.y);
