@@ -12,6 +12,7 @@
 #include "hwy/highway.h"
 #include "lightgrad/kernels/math-inl.h"
 #include "lightgrad/kernels/pointwise.h"
+#include "lightgrad/kernels/rows-inl.h"
 #include "lightgrad/ops/op.h"
 #include "lightgrad/ops/table.h"
 
@@ -221,9 +222,9 @@ template <class Op, class Formula, class T> void FloatRow(const kernels::RowBloc
         hn::StoreU(Formula::at(op, v).v, d, y + i);
       }
       if (i < b.n) {  // the tail: through a full vector, so that no lane beyond it is touched
-        const auto tail = hn::FirstN(d, static_cast<std::size_t>(b.n - i));
-        const V v[] = {V(walks[O] ? hn::MaskedLoad(tail, d, x[O] + i) : hn::Load(d, one[O]))...};
-        hn::BlendedStore(Formula::at(op, v).v, tail, d, y + i);
+        const V v[] = {V(walks[O] ? kernels::HWY_NAMESPACE::LoadLanes(d, x[O] + i, b.n - i)
+                                  : hn::Load(d, one[O]))...};
+        kernels::HWY_NAMESPACE::StoreLanes(Formula::at(op, v).v, d, y + i, b.n - i);
       }
     }
     (std::make_index_sequence<static_cast<std::size_t>(inputs)>());

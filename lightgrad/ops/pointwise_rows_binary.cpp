@@ -18,8 +18,10 @@ const kernels::PointwiseRows* rows_binary() { return table_binary; }
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
-namespace lg::kernels {
+namespace lg {
 HWY_EXPORT(rows_binary);
+namespace kernels {
 const PointwiseRows* binary_rows() { return HWY_DYNAMIC_DISPATCH(rows_binary)(); }
-}  // namespace lg::kernels
+}  // namespace kernels
+}  // namespace lg
 #endif

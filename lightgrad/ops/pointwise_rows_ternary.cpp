@@ -18,8 +18,10 @@ const kernels::PointwiseRows* rows_ternary() { return table_ternary; }
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
-namespace lg::kernels {
+namespace lg {
 HWY_EXPORT(rows_ternary);
+namespace kernels {
 const PointwiseRows* ternary_rows() { return HWY_DYNAMIC_DISPATCH(rows_ternary)(); }
-}  // namespace lg::kernels
+}  // namespace kernels
+}  // namespace lg
 #endif

@@ -18,8 +18,10 @@ const kernels::PointwiseRows* rows_unary() { return table_unary; }
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
-namespace lg::kernels {
+namespace lg {
 HWY_EXPORT(rows_unary);
+namespace kernels {
 const PointwiseRows* unary_rows() { return HWY_DYNAMIC_DISPATCH(rows_unary)(); }
-}  // namespace lg::kernels
+}  // namespace kernels
+}  // namespace lg
 #endif
