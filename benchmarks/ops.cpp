@@ -14,6 +14,14 @@ using lg::Tensor;
 
 namespace {
 
+// dtype=float64, bfloat16: of products, attention and convolutions; float32 where it is not said.
+lg::DType dtype_of(const Case& c) {
+  const std::string name = c.text("dtype", "float32");
+  for (const lg::DType t : {lg::DType::float32, lg::DType::float64, lg::DType::bfloat16})
+    if (name == lg::name_of(t)) return t;
+  lg::fail(lg::ErrorKind::value, c.kind, "dtype=", name, ", expected float32, float64, bfloat16");
+}
+
 // mode=forward: the result alone, without a graph. mode=train: forward, then backward from a given
 // gradient to all of `inputs`.
 Run forward_or_train(const Case& c, const std::vector<Tensor>& inputs,
@@ -27,7 +35,7 @@ Run forward_or_train(const Case& c, const std::vector<Tensor>& inputs,
   }
   for (const Tensor& x : inputs) x.set_requires_grad();
   const Tensor y = f();
-  const Tensor g = y.rank() == 0 ? Tensor() : lg::randn(y.shape());
+  const Tensor g = y.rank() == 0 ? Tensor() : lg::randn(y.shape(), y.dtype());
   return [f, g, inputs] {
     f().backward(g);
     for (const Tensor& x : inputs) x.zero_grad();
@@ -37,8 +45,7 @@ Run forward_or_train(const Case& c, const std::vector<Tensor>& inputs,
 
 Run gemm(const Case& c) {
   const std::string form = c.text("form");
-  const lg::DType dtype =
-      c.text("dtype", "float32") == "float64" ? lg::DType::float64 : lg::DType::float32;
+  const lg::DType dtype = dtype_of(c);
   const auto operand = [&](bool transposed, std::int64_t rows, std::int64_t columns) {
     return transposed ? lg::transpose(lg::randn({columns, rows}, dtype), 0, 1)
                       : lg::randn({rows, columns}, dtype);
@@ -50,7 +57,9 @@ Run gemm(const Case& c) {
 
 Run attention(const Case& c) {
   const lg::Shape shape{c["batch"], c["heads"], c["context"], c["width"]};
-  const Tensor q = lg::randn(shape), k = lg::randn(shape), v = lg::randn(shape);
+  const lg::DType dtype = dtype_of(c);
+  const Tensor q = lg::randn(shape, dtype), k = lg::randn(shape, dtype),
+               v = lg::randn(shape, dtype);
   const bool causal = c["causal"] != 0;
   return forward_or_train(c, {q, k, v},
                           [=] { return lg::scaled_dot_product_attention(q, k, v, {}, 0, causal); });
@@ -68,9 +77,11 @@ Run conv(const Case& c) {
   const lg::Shape stride = lg::Shape::filled(2, c["stride"]), padding = lg::Shape::filled(4, pad),
                   dilation{1, 1};
   const std::int64_t groups = c["groups"];
-  const Tensor x = lg::randn({c["batch"], in, size, size}),
-               w = lg::randn({c["out"], in / groups, kernel, kernel});
-  const Tensor g = lg::randn(lg::conv2d(x, w, {}, stride, padding, dilation, groups).shape());
+  const lg::DType dtype = dtype_of(c);
+  const Tensor x = lg::randn({c["batch"], in, size, size}, dtype),
+               w = lg::randn({c["out"], in / groups, kernel, kernel}, dtype);
+  const Tensor g =
+      lg::randn(lg::conv2d(x, w, {}, stride, padding, dilation, groups).shape(), dtype);
   const std::string mode = c.text("mode");
   return [=] {
     lg::NoGrad off;

@@ -41,8 +41,12 @@ def forward_or_train(c, inputs, f, out=None):
     return train
 
 
+def dtype_of(c):
+    return getattr(torch, c.text("dtype", "float32"))
+
+
 def gemm(c):
-    dtype = getattr(torch, c.text("dtype", "float32"))
+    dtype = dtype_of(c)
     operand = lambda t, rows, columns: (
         torch.randn(columns, rows, dtype=dtype).t() if t == "T" else torch.randn(rows, columns, dtype=dtype)
     )
@@ -52,7 +56,8 @@ def gemm(c):
 
 
 def attention(c):
-    q, k, v = (torch.randn(c["batch"], c["heads"], c["context"], c["width"]) for _ in range(3))
+    shape = c["batch"], c["heads"], c["context"], c["width"]
+    q, k, v = (torch.randn(shape, dtype=dtype_of(c)) for _ in range(3))
     causal = bool(c["causal"])
     return forward_or_train(c, [q, k, v], lambda: F.scaled_dot_product_attention(q, k, v, is_causal=causal))
 
@@ -65,10 +70,11 @@ def cross_entropy(c):
 def conv(c):
     groups, kernel, stride = c["groups"], c["kernel"], c["stride"]
     layout = torch.channels_last if options.best else torch.contiguous_format
-    x = torch.randn(c["batch"], c["in"], c["size"], c["size"]).to(memory_format=layout)
-    w = torch.randn(c["out"], c["in"] // groups, kernel, kernel).to(memory_format=layout)
+    dtype = dtype_of(c)
+    x = torch.randn(c["batch"], c["in"], c["size"], c["size"], dtype=dtype).to(memory_format=layout)
+    w = torch.randn(c["out"], c["in"] // groups, kernel, kernel, dtype=dtype).to(memory_format=layout)
     y = F.conv2d(x, w, stride=stride, padding=kernel // 2, groups=groups)
-    g = torch.randn(y.shape).to(memory_format=layout)
+    g = torch.randn(y.shape, dtype=dtype).to(memory_format=layout)
     where = [stride, stride], [kernel // 2, kernel // 2], [1, 1], False, [0, 0], groups
     mask = [c.text("mode") == mode for mode in ("data", "weight")] + [False]
 
