@@ -41,7 +41,8 @@ namespace lg {
   ENTRY(max_pool_indices) ENTRY(resample) ENTRY(resample_transposed)
 // For bfloat16, where has_bf16_products().
 #define LG_PRODUCT_KERNELS(ENTRY) \
-  ENTRY(gemm) ENTRY(gemm_batched) ENTRY(attention_forward) ENTRY(attention_backward)
+  ENTRY(gemm) ENTRY(gemm_batched) ENTRY(attention_forward) ENTRY(attention_backward) \
+  ENTRY(conv_forward) ENTRY(conv_backward_data) ENTRY(conv_backward_weight)
 // For float32, float64 and int64.
 #define LG_NUMBER_KERNELS(ENTRY) \
   ENTRY(reduce_sum) ENTRY(reduce_prod) ENTRY(reduce_max) ENTRY(reduce_min) \

@@ -9,6 +9,8 @@
 
 #include <cstdint>
 
+#include "lightgrad/base/half.h"
+
 namespace lg::kernels {
 
 // The convolution y = x * weight, whichever of its three directions is computed:
@@ -31,6 +33,16 @@ void conv_forward(const Conv& c, const T* x, const T* weight, const T* bias, T* 
 // The gradient of x given that of y: the transposed convolution.
 template <class T> void conv_backward_data(const Conv& c, const T* g, const T* weight, T* dx);
 template <class T> void conv_backward_weight(const Conv& c, const T* g, const T* x, T* dweight);
+
+// bfloat16, by the CPU's dot products, where has_bf16_products(): elsewhere callers widen. Sums are
+// float32 and rounded once; subnormal numbers count as zeros.
+template <>
+void conv_forward(const Conv& c, const bfloat16* x, const bfloat16* weight, const bfloat16* bias,
+                  bfloat16* y);
+template <>
+void conv_backward_data(const Conv& c, const bfloat16* g, const bfloat16* weight, bfloat16* dx);
+template <>
+void conv_backward_weight(const Conv& c, const bfloat16* g, const bfloat16* x, bfloat16* dweight);
 
 // The same by plain loops.
 template <class T>

@@ -12,14 +12,7 @@
 #include "lightgrad/kernels/gemm_bf16.h"
 
 #ifdef __x86_64__
-#if defined(__GNUC__) && !defined(__clang__)  // finds fault with the header's own undefined vectors
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#endif
-#include <immintrin.h>
-
-#define LG_BF16 \
-  __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16"), always_inline)) inline
-#define LG_BF16_FUNCTION __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")))
+#include "lightgrad/kernels/bf16_target.h"
 
 namespace lg::kernels {
 namespace {

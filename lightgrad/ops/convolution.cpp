@@ -146,7 +146,7 @@ Tensor Convolution::forward(const Tensor& x, const Tensor& weight, const Tensor&
   const auto c = geometry(x.shape(), weight.shape(), y.shape(), stride, padding, dilation, groups);
   const Tensor a = x.contiguous_data(), w = weight.contiguous_data(),
                b = bias.defined() ? bias.contiguous_data() : bias;
-  with_floats(x, "conv2d", [&]<class T>(const auto& k, T) {
+  with_products(x, "conv2d", [&]<class T>(const auto& k, T) {
     k.conv_forward(c, a.data<T>(), w.data<T>(), data_or_null<T>(b), y.data<T>());
   });
   return y;
@@ -156,7 +156,7 @@ Tensor ConvolutionInputGrad::forward(const Tensor& g, const Tensor& weight) cons
   Tensor dx = Tensor::empty(shape, g.dtype());
   const auto c = geometry(shape, weight.shape(), g.shape(), stride, padding, dilation, groups);
   const Tensor a = g.contiguous_data(), w = weight.contiguous_data();
-  with_floats(g, "convolution_input_grad", [&]<class T>(const auto& k, T) {
+  with_products(g, "convolution_input_grad", [&]<class T>(const auto& k, T) {
     k.conv_backward_data(c, a.data<T>(), w.data<T>(), dx.data<T>());
   });
   return dx;
@@ -166,7 +166,7 @@ Tensor ConvolutionWeightGrad::forward(const Tensor& g, const Tensor& x) const {
   Tensor dw = Tensor::empty(shape, g.dtype());
   const auto c = geometry(x.shape(), shape, g.shape(), stride, padding, dilation, groups);
   const Tensor a = g.contiguous_data(), b = x.contiguous_data();
-  with_floats(g, "convolution_weight_grad", [&]<class T>(const auto& k, T) {
+  with_products(g, "convolution_weight_grad", [&]<class T>(const auto& k, T) {
     k.conv_backward_weight(c, a.data<T>(), b.data<T>(), dw.data<T>());
   });
   return dw;

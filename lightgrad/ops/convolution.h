@@ -47,7 +47,7 @@ struct Convolution : Heavy<3> {
       required(&Convolution::stride, "stride"), required(&Convolution::padding, "padding"),
       required(&Convolution::dilation, "dilation"), attr(&Convolution::groups, "groups"));
   static constexpr unsigned optional = 0b100;
-  static constexpr bool widens_half = true;
+  static constexpr bool widens_half = true, multiplies_bfloat16 = true;
   static Cost cost(Metas in, const Meta& out) {
     return {convolution_flops(out, in[1]) + (in[2].numel() > 0 ? out.numel() : 0), moved(in, out)};
   }
@@ -69,7 +69,7 @@ struct ConvolutionGrad : Heavy<2> {
       required(&ConvolutionGrad::shape, "shape"), required(&ConvolutionGrad::stride, "stride"),
       required(&ConvolutionGrad::padding, "padding"),
       required(&ConvolutionGrad::dilation, "dilation"), attr(&ConvolutionGrad::groups, "groups"));
-  static constexpr bool widens_half = true;
+  static constexpr bool widens_half = true, multiplies_bfloat16 = true;
 };
 
 // The gradient of x, whose shape is given: the transposed convolution of g.

@@ -11,11 +11,13 @@
 #include <limits>
 #include <random>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "hwy/targets.h"
 #include "lightgrad/base/dtype.h"
 #include "lightgrad/base/parallel.h"
+#include "lightgrad/kernels/gemm.h"
 
 namespace lg::testing {
 
@@ -33,6 +35,13 @@ template <class F> void for_each_target(F f) {
     f();
   }
   use(0);
+}
+
+// f() once per SIMD target that has the kernels of products for T.
+template <class T, class F> void for_each_target_of(F f) {
+  for_each_target([&] {
+    if (!std::is_same_v<T, bfloat16> || kernels::has_bf16_products()) f();
+  });
 }
 
 // Calls f(), which gives a vector of numbers, at 1, 2, 4 and 8 threads and expects the same bits

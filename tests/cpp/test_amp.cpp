@@ -131,6 +131,22 @@ TEST(Autocast, BackwardRunsWithoutIt) {
   EXPECT_TRUE(amp::is_autocast_enabled());
 }
 
+TEST(Autocast, SaysOnceWhatIsSlow) {
+  EXPECT_NE(amp::why_slow(DType::float16).find("saves memory, not time"), std::string::npos);
+  const std::string why = amp::why_slow(DType::bfloat16);
+  if (autocast::has_bf16_products())
+    EXPECT_EQ(why, "");
+  else
+    EXPECT_NE(why.find("AVX512_BF16"), std::string::npos);
+  GTEST_FLAG_SET(death_test_style, "threadsafe");  // a process that has not said it yet
+  EXPECT_EXIT(
+      {
+        for (int i = 0; i < 2; ++i) const Autocast scope(DType::float16);
+        std::exit(0);
+      },
+      ::testing::ExitedWithCode(0), "^lightgrad: autocast: float16[^\n]*\n$");
+}
+
 TEST(Autocast, RefusesOtherDtypes) {
   expect_error(ErrorKind::type, {"autocast: dtype is float64, expected bfloat16 or float16"},
                [] { const Autocast scope(DType::float64); });

@@ -3,7 +3,6 @@
 #include "lightgrad/kernels/attention.h"
 
 #include "lightgrad/base/dtype.h"
-#include "lightgrad/kernels/gemm.h"
 #include "tests/cpp/kernel_testing.h"
 
 namespace lg::testing {
@@ -16,13 +15,6 @@ using kernels::AttentionNumber;
 template <class T> struct AttentionKernel : ::testing::Test {};
 using Types = ::testing::Types<float, double, bfloat16>;
 TYPED_TEST_SUITE(AttentionKernel, Types);
-
-// f() once per SIMD target that has the kernels for T.
-template <class T, class F> void for_targets_of(F f) {
-  for_each_target([&] {
-    if (!std::is_same_v<T, bfloat16> || kernels::has_bf16_products()) f();
-  });
-}
 
 enum class MaskKind { none, full, keys_only, transposed, hides_rows };
 
@@ -143,7 +135,7 @@ void expect_close_to_largest(const std::vector<double>& actual, const std::vecto
 template <class T> void check(const Case& c) {
   SCOPED_TRACE(::testing::Message() << c);
   const auto expected = run<double>(c, true, T());
-  for_targets_of<T>([&] {
+  for_each_target_of<T>([&] {
     const auto actual = run<T>(c, false, T());
     constexpr bool half = std::is_same_v<T, bfloat16>;
     const auto near = [](const std::vector<T>& got, const std::vector<double>& want, double scale,
@@ -208,7 +200,7 @@ TYPED_TEST(AttentionKernel, Empty) {
 // NaN in one query spoils that row of the output alone; +inf as a score gives NaN, as inf - inf is.
 TYPED_TEST(AttentionKernel, NaNStaysInItsRow) {
   using T = TypeParam;
-  for_targets_of<T>([] {
+  for_each_target_of<T>([] {
     for (const T bad : {T(NAN), T(INFINITY)}) {
       const std::int64_t n = 70, dim = 8;
       auto q = random_values<T>(n * dim, 1, 1);
@@ -230,7 +222,7 @@ TYPED_TEST(AttentionKernel, NaNStaysInItsRow) {
 // Scores whose maximum moves by hundreds from one block of keys to the next, from -inf on.
 TYPED_TEST(AttentionKernel, RunningMaximum) {
   using T = TypeParam;
-  for_targets_of<T>([] {
+  for_each_target_of<T>([] {
     for (const double step : {300.0, -300.0}) {
       const std::int64_t n = 1024;
       std::vector<T> q(1, T(1)), k(static_cast<std::size_t>(n)), v(k.size()), mask(k.size());

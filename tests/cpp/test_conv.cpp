@@ -90,12 +90,17 @@ template <class T> std::vector<T> filled(std::int64_t n) {
 }
 
 template <class T> struct ConvKernel : ::testing::Test {};
-using Types = ::testing::Types<float, double>;
+using Types = ::testing::Types<float, double, bfloat16>;
 TYPED_TEST_SUITE(ConvKernel, Types);
+
+// Of bfloat16 one rounding, whatever is summed.
+template <class T> constexpr double tolerance(double of_sums) {
+  return std::is_same_v<T, bfloat16> ? 0x1p-8 + 1e-5 : of_sums * kTolerance<T>;
+}
 
 TYPED_TEST(ConvKernel, AgreesWithReference) {
   using T = TypeParam;
-  for_each_target([] {
+  for_each_target_of<T>([] {
     for (const Case& one : kCases) {
       const Conv c = one.conv();
       SCOPED_TRACE(name_of(c));
@@ -112,20 +117,22 @@ TYPED_TEST(ConvKernel, AgreesWithReference) {
       kernels::conv_forward(c, x.data(), w.data(), b.data(), y.data());
       kernels::conv_backward_data(c, g.data(), w.data(), dx.data());
       kernels::conv_backward_weight(c, g.data(), x.data(), dw.data());
-      expect_close(y, yd, 10 * kTolerance<T>, "y");
-      expect_close(dx, dxd, 10 * kTolerance<T>, "dx");
+      expect_close(cast<double>(y), yd, tolerance<T>(10), "y");
+      expect_close(cast<double>(dx), dxd, tolerance<T>(10), "dx");
       // A weight sums over all pixels, in one chain where the target has one lane.
       const auto pixels = static_cast<double>(c.images * c.out[0] * c.out[1]);
-      expect_close(dw, dwd, std::max(10.0, std::sqrt(pixels)) * kTolerance<T>, "dweight");
+      expect_close(cast<double>(dw), dwd, tolerance<T>(std::max(10.0, std::sqrt(pixels))),
+                   "dweight");
       kernels::conv_forward<T>(c, x.data(), w.data(), nullptr, y.data());
       kernels::conv_forward_reference<double>(c, xd.data(), wd.data(), nullptr, yd.data());
-      expect_close(y, yd, 10 * kTolerance<T>, "y without bias");
+      expect_close(cast<double>(y), yd, tolerance<T>(10), "y without bias");
     }
   });
 }
 
 TYPED_TEST(ConvKernel, SameBitsAtAnyNumberOfThreads) {
   using T = TypeParam;
+  if (std::is_same_v<T, bfloat16> && !kernels::has_bf16_products()) GTEST_SKIP();
   for (const Case& one : {Case{13, 1, 24, 24, 12, 12, {3, 3}, {1, 1}, {1, 1}, {1, 1}},
                           Case{4, 2, 8, 36, 40, 40, {3, 3}, {2, 2}, {1, 1}, {1, 1}}}) {
     const Conv c = one.conv();
@@ -148,20 +155,29 @@ TYPED_TEST(ConvKernel, SameBitsAtAnyNumberOfThreads) {
   }
 }
 
-// What lies beside a row in memory has no say: an infinity stays where it is.
-TEST(ConvKernel, InfinitiesStayLocal) {
+// What lies beside a row in memory has no say: an infinity or NaN stays where it is.
+template <class T> void check_infinities() {
   const Conv c = Case{1, 1, 1, 1, 5, 5, {3, 3}, {1, 1}, {1, 1}, {1, 1}}.conv();
-  std::vector<float> x(25, 1), w(9, 1), g(25, 1), y(25), yd(25), dw(9), dwd(9);
-  x[4] = INFINITY;
-  kernels::conv_forward<float>(c, x.data(), w.data(), nullptr, y.data());
-  kernels::conv_forward_reference<float>(c, x.data(), w.data(), nullptr, yd.data());
-  EXPECT_EQ(y, yd);
-  kernels::conv_backward_data(c, x.data(), w.data(), y.data());
-  kernels::conv_backward_data_reference(c, x.data(), w.data(), yd.data());
-  EXPECT_EQ(y, yd);
-  kernels::conv_backward_weight(c, g.data(), x.data(), dw.data());
-  kernels::conv_backward_weight_reference(c, g.data(), x.data(), dwd.data());
-  expect_close(dw, cast<double>(dwd), 0, "dweight");
+  std::vector<T> x(25, T(1)), w(9, T(1)), g(25, T(1)), y(25), dw(9);
+  std::vector<double> yd(25), dwd(9);
+  for (const auto& [at, value] : {std::pair(4, INFINITY), std::pair(20, NAN)}) {
+    SCOPED_TRACE(value);
+    std::fill(x.begin(), x.end(), T(1));
+    x[static_cast<std::size_t>(at)] = T(value);
+    const auto xd = cast<double>(x), wd = cast<double>(w), gd = cast<double>(g);
+    kernels::conv_forward<T>(c, x.data(), w.data(), nullptr, y.data());
+    kernels::conv_forward_reference<double>(c, xd.data(), wd.data(), nullptr, yd.data());
+    expect_close(cast<double>(y), yd, 0, "y");
+    kernels::conv_backward_data(c, x.data(), w.data(), y.data());
+    kernels::conv_backward_data_reference(c, xd.data(), wd.data(), yd.data());
+    expect_close(cast<double>(y), yd, 0, "dx");
+    kernels::conv_backward_weight(c, g.data(), x.data(), dw.data());
+    kernels::conv_backward_weight_reference(c, gd.data(), xd.data(), dwd.data());
+    expect_close(cast<double>(dw), dwd, 0, "dweight");
+  }
+}
+TYPED_TEST(ConvKernel, InfinitiesStayLocal) {
+  for_each_target_of<TypeParam>(check_infinities<TypeParam>);
 }
 
 // Tiles share pixels in Winograd's sums: numbers that would spread take the plain sums instead.

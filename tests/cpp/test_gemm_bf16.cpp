@@ -5,6 +5,7 @@
 #include <random>
 
 #include "hwy/highway.h"
+#include "lightgrad/amp/autocast.h"
 #include "lightgrad/base/parallel.h"
 #include "lightgrad/kernels/gemm.h"
 #include "tests/cpp/kernel_testing.h"
@@ -127,7 +128,10 @@ TEST(GemmBf16, SameBitsAtAnyNumberOfThreads) {
 TEST(GemmBf16, FollowsTheForcedTarget) {
   const bool there = kernels::has_bf16_products();
   int with = 0;
-  for_each_target([&] { with += kernels::has_bf16_products(); });
+  for_each_target([&] {
+    with += kernels::has_bf16_products();
+    EXPECT_EQ(amp::why_slow(DType::bfloat16).empty(), kernels::has_bf16_products());
+  });
   EXPECT_EQ(with, there ? 1 : 0);  // on AVX3 alone
 }
 

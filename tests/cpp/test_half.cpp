@@ -117,5 +117,57 @@ TEST(Half, NumbersAreRoundedOnce) {
   });
 }
 
+// Values and gradients of operations that multiply, by the CPU's products of bfloat16 or widened:
+// as far from float64 as a rounding or two of single numbers, on every target.
+template <class F> void check_products(const Tensors& inputs, F f) {
+  const Tensor like = f(inputs);
+  const Tensor g = to(uniform(like.shape(), -1, 1, 9), DType::bfloat16);
+  const auto all = [&](DType dtype) {
+    Tensors leaves;
+    for (const Tensor& t : inputs) leaves.push_back(to(t, dtype).copy().set_requires_grad());
+    const Tensor y = f(leaves);
+    EXPECT_EQ(y.dtype(), dtype);
+    Tensors results = autograd::grad({y}, leaves, {to(g, dtype)});
+    results.push_back(y.detach());
+    return results;
+  };
+  for (const DType half : {DType::bfloat16, DType::float16}) {
+    const double ulp = half == DType::bfloat16 ? 0x1p-8 : 0x1p-11;
+    const Tensors low = all(half), exact = all(DType::float64);
+    for (std::size_t i = 0; i < low.size(); ++i) {
+      EXPECT_EQ(low[i].dtype(), half);
+      const Tensor error = to(low[i], DType::float64) - exact[i];
+      EXPECT_LE(norm(error).item(), 2 * ulp * norm(exact[i]).item()) << i << name_of(half);
+    }
+  }
+}
+
+TEST(Half, ProductsOnEveryTarget) {
+  const auto draw = [](const Shape& s, std::uint64_t seed) {
+    return to(uniform(s, -1, 1, seed), DType::bfloat16);
+  };
+  const Tensors heads{draw({2, 3, 70, 17}, 1), draw({2, 3, 70, 17}, 2), draw({2, 3, 70, 5}, 3)},
+      layer{draw({3, 5, 34}, 1), draw({17, 34}, 2), draw({17}, 3)},
+      image{draw({2, 5, 9, 11}, 1), draw({7, 5, 3, 3}, 2), draw({7}, 3)};
+  const Tensor seen = uniform({70, 70}, -1, 1, 4) > 0;
+  for_each_target([&] {
+    check_products({draw({3, 33, 20}, 1), draw({20, 35}, 2)},
+                   [](const Tensors& a) { return matmul(a[0], a[1]); });
+    check_products(layer, [](const Tensors& a) { return linear(a[0], a[1], a[2]); });
+    check_products(layer,
+                   [](const Tensors& a) { return linear_activation(a[0], a[1], a[2], "silu"); });
+    check_products(heads, [](const Tensors& a) {
+      return scaled_dot_product_attention(a[0], a[1], a[2], {}, 0, true);
+    });
+    check_products(heads, [&](const Tensors& a) {
+      return scaled_dot_product_attention(a[0], a[1], a[2], seen);
+    });
+    check_products(image, [](const Tensors& a) { return conv2d(a[0], a[1], a[2], {2}, 1); });
+    check_products(image, [](const Tensors& a) { return conv2d(a[0], a[1], a[2], {1}, 1); });
+    check_products({image[0], draw({5, 4, 3, 3}, 2), draw({4}, 3)},
+                   [](const Tensors& a) { return conv_transpose2d(a[0], a[1], a[2], {2}, {1}); });
+  });
+}
+
 }  // namespace
 }  // namespace lg::testing
