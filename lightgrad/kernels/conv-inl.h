@@ -160,6 +160,50 @@ template <class D> HWY_INLINE hn::Mask<D> LanesBetween(D d, int64_t begin, int64
                     hn::FirstN(d, std::clamp<int64_t>(end, 0, N)));
 }
 
+// Lanes [begin, end) of vectors in memory, zeros in the others, which are not touched.
+template <class T> struct LoadBetween {
+  static constexpr hn::ScalableTag<T> d{};
+  static constexpr int64_t N = hn::MaxLanes(d);
+  int64_t begin, end;
+  hn::Mask<decltype(d)> mask;
+  LoadBetween(int64_t b, int64_t e) : begin(b), end(e), mask(LanesBetween(d, b, e)) {}
+
+  HWY_INLINE hn::Vec<decltype(d)> operator()(const T* from) const {
+#if LIGHTGRAD_MASKS_MAY_FAULT
+    if (begin <= 0 && end >= N) return hn::LoadU(d, from);
+    HWY_ALIGN T buffer[N];
+    for (int64_t i = 0; i < N; ++i) buffer[i] = i >= begin && i < end ? from[i] : T(0);
+    return hn::Load(d, buffer);
+#else
+    return hn::MaskedLoad(mask, d, from);
+#endif
+  }
+};
+
+#if HWY_TARGET != HWY_SCALAR
+// Pixels 2 i to 2 i + 3 of a row for every lane i, where the row has them: pixels [begin, end).
+template <class T> struct PairColumns {
+  static constexpr hn::ScalableTag<T> d{};
+  static constexpr int64_t N = hn::MaxLanes(d);
+  using V = hn::Vec<decltype(d)>;
+  struct Pixels {
+    V d0, d1, d2, d3;
+  };
+  LoadBetween<T> low, high, next_low, next_high;
+  PairColumns(int64_t begin, int64_t end)
+      : low(begin, end),
+        high(begin - N, end - N),
+        next_low(begin - 2, end - 2),
+        next_high(begin - N - 2, end - N - 2) {}
+
+  HWY_INLINE Pixels operator()(const T* from) const {
+    const V a = low(from), b = high(from + N), e = next_low(from + 2), f = next_high(from + N + 2);
+    return {hn::ConcatEven(d, b, a), hn::ConcatOdd(d, b, a), hn::ConcatEven(d, f, e),
+            hn::ConcatOdd(d, f, e)};
+  }
+};
+#endif
+
 // Elements from[i * step] for begin <= i < end, zeros in the rest of to[0, columns). Whole vectors
 // are written, up to one beyond the columns.
 template <class T>

@@ -13,7 +13,9 @@
 #include "hwy/highway.h"
 
 #include "lightgrad/kernels/conv-inl.h"
+#include "lightgrad/kernels/conv_depthwise-inl.h"
 #include "lightgrad/kernels/conv_winograd-inl.h"
+#include "lightgrad/kernels/conv_winograd_grad-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace lg::kernels {
@@ -36,17 +38,28 @@ constexpr typename ConvTarget<T>::Winograd kWinograd
      &WinogradWeight<kConvOuts, T>,
      {&WinogradProduct<kConvOuts, 1, T>, &WinogradProduct<kConvOuts, 2, T>,
       &WinogradProduct<kConvOuts, 3, T>},
-     &WinogradOutput<T>};
+     &WinogradOutput<T>,
+     &WinogradByChannel<true, T>,
+     &WinogradByChannel<false, T>,
+     &WinogradGradWeight<T>};
+#endif
+
+template <class T>
+constexpr typename ConvTarget<T>::Depthwise kDepthwise
+#if HWY_TARGET == HWY_SCALAR
+    {};
+#else
+    {{&DepthwiseForward<1, T>, &DepthwiseForward<2, T>},
+     &DepthwiseBackwardData<T>,
+     {&DepthwiseBackwardWeight<1, T>, &DepthwiseBackwardWeight<2, T>}};
 #endif
 
 // One output alone takes many vectors: its chains of multiply-adds must cover their latency.
 template <class T>
 constexpr ConvTarget<T> kTarget{
-    kConvLanes<T>,
-    {kWidth<T, kConvOuts, kConvVecs>, kWidth<T, 4, kConvVecs>, kWidth<T, 1, 8>},
-    &FillPlanes<T>,
-    &Interleave<T>,
-    kWinograd<T>};
+    kConvLanes<T>,  {kWidth<T, kConvOuts, kConvVecs>, kWidth<T, 4, kConvVecs>, kWidth<T, 1, 8>},
+    &FillPlanes<T>, &Interleave<T>,
+    kWinograd<T>,   kDepthwise<T>};
 
 }  // namespace
 const ConvTarget<float>* ConvFloat() { return &kTarget<float>; }
@@ -254,6 +267,7 @@ template <class T> struct Job {
 
 template <class T>
 void conv_forward(const Conv& c, const T* x, const T* weight, const T* bias, T* y) {
+  if (depthwise_fits<T>(c)) return depthwise_forward(c, x, weight, bias, y);
   if (winograd_pays(c) && winograd_forward(c, x, weight, bias, y)) return;
   std::vector<Sweep> sweep{forward_sweep(c)};
   Job<T> job{c, sweep};
@@ -262,6 +276,7 @@ void conv_forward(const Conv& c, const T* x, const T* weight, const T* bias, T* 
 }
 
 template <class T> void conv_backward_data(const Conv& c, const T* g, const T* weight, T* dx) {
+  if (depthwise_fits<T>(c)) return depthwise_backward_data(c, g, weight, dx);
   if (winograd_pays(c) && winograd_backward_data(c, g, weight, dx)) return;
   for (int64_t a = 0; a < std::min(c.stride[0], c.in[0]); ++a) {
     std::vector<Sweep> sweeps;
@@ -276,6 +291,8 @@ template <class T> void conv_backward_data(const Conv& c, const T* g, const T* w
 // Tiles of some 512 pixels, several images or some rows of one; a part sums over some tiles, for a
 // block of channels, whose planes fit L2. Sums stand as [part][group][channel][tap][output].
 template <class T> void conv_backward_weight(const Conv& c, const T* g, const T* x, T* dweight) {
+  if (depthwise_fits<T>(c)) return depthwise_backward_weight(c, g, x, dweight);
+  if (winograd_pays(c) && winograd_backward_weight(c, g, x, dweight)) return;
   const ConvTarget<T>& t = conv_target<T>();
   Sweep s = forward_sweep(c);
   const int64_t columns = s.depth(), weights = c.out_channels * columns;

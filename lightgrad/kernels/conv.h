@@ -2,9 +2,10 @@
 // [images, channels, height, width]. Images are copied, tile by tile, to planes of zero-padded rows
 // in L2, one per column of the kernel, so that every tap is an aligned offset; blocks of output
 // channels times vectors of pixels stay in registers. 3x3 kernels of step 1 over enough channels go
-// by Winograd's sums instead (conv_winograd.h), forward and for the gradient of x. Every result is
-// one chain of multiply-adds, or a sum of parts that the shape alone cuts and that are added in
-// order: the same bits at any number of threads. Callers check shapes; nothing here does.
+// by Winograd's sums instead (conv_winograd.h), and depthwise ones straight over the images
+// (conv_depthwise.h). Every result is one chain of multiply-adds, or a sum of parts that the shape
+// alone cuts and that are added in order: the same bits at any number of threads. Callers check
+// shapes; nothing here does.
 #pragma once
 
 #include <cstdint>

@@ -2,6 +2,7 @@
 // each target, and the drivers (conv.cpp, conv_winograd.cpp) call them.
 #pragma once
 
+#include "lightgrad/kernels/conv_depthwise.h"
 #include "lightgrad/kernels/conv_sweep.h"
 #include "lightgrad/kernels/conv_winograd.h"
 
@@ -45,15 +46,28 @@ template <class T> struct ConvTarget {
                   int64_t rows, T* v);
     bool (*weight)(const WinogradWeights& s, const T* w, int64_t outs, T* u);
     // Of 1, 2 and 3 vectors of tiles, and as many outputs as the widest Width.
-    void (*product[3])(int64_t channels, const T* u, const T* v, int64_t row, T* m, bool add);
+    void (*product[3])(int64_t depth, const T* u, int64_t u_row, const T* v, int64_t row, T* m,
+                       bool add);
     void (*output)(const WinogradTiles& s, int64_t outs, const T* m, const T* bias, int64_t rows,
                    int64_t height, T* y);
+    // For the gradient of the weight, of a vector of channels.
+    bool (*grad_x)(const WinogradGrad& s, const T* image, int64_t top, int64_t rows, T* lines,
+                   T* v);
+    bool (*grad_g)(const WinogradGrad& s, const T* image, int64_t top, int64_t rows, T* lines,
+                   T* u);
+    void (*grad_weight)(int64_t parts, int64_t part, int64_t frequency, const T* m, T* dw);
+  };
+  struct Depthwise {  // of steps 1 and 2
+    void (*forward[2])(const ConvPlane& p, const T* x, const T* w, T bias, T* y);
+    void (*backward_data)(const ConvPlane& p, const T* g, const T* w, T* dx);  // of step 2
+    void (*backward_weight[2])(const ConvPlane& p, const T* x, const T* g, T* dw);
   };
   int64_t lanes;
   Width width[3];  // falling; the last is 1
   void (*fill)(const Sweep& s, int64_t channels, const T* image, int64_t row, int64_t rows, T* to);
   void (*interleave)(const T* low, const T* high, int64_t n, T* to);
   Winograd winograd;
+  Depthwise depthwise;
 
   // The narrowest block for `outs`; the widest when they are more.
   const Width& width_for(int64_t outs) const {

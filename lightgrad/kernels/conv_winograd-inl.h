@@ -16,66 +16,32 @@ namespace lg::kernels::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
 #if HWY_TARGET != HWY_SCALAR
-// Pixels of an image's row as the four columns of a vector of tiles: column j of tile i is pixel
-// 2 i + j of `from`, where the image has it: pixels [begin, end).
-template <class T> struct TileColumns {
-  static constexpr hn::ScalableTag<T> d{};
-  static constexpr int64_t N = hn::MaxLanes(d);
-  using V = hn::Vec<decltype(d)>;
-  int64_t begin, end;
-  hn::Mask<decltype(d)> mask[4];
-  TileColumns(int64_t b, int64_t e) : begin(b), end(e) {
-    for (int k = 0; k < 4; ++k) mask[k] = LanesBetween(d, b - kAt[k], e - kAt[k]);
-  }
-  static constexpr int64_t kAt[4] = {0, N, 2, N + 2};
-
-  HWY_INLINE V load(const T* from, int k) const {
-#if LIGHTGRAD_MASKS_MAY_FAULT
-    if (kAt[k] >= begin && kAt[k] + N <= end) return hn::LoadU(d, from + kAt[k]);
-    HWY_ALIGN T buffer[N];
-    for (int64_t i = kAt[k]; i < kAt[k] + N; ++i)
-      buffer[i - kAt[k]] = i >= begin && i < end ? from[i] : T(0);
-    return hn::Load(d, buffer);
-#else
-    return hn::MaskedLoad(mask[k], d, from + kAt[k]);
-#endif
-  }
-
-  // [d0 - d2, d1 + d2, d2 - d1, d1 - d3] of the four columns.
-  HWY_INLINE void row(const T* from, V* to) const {
-    const V a = load(from, 0), b = load(from, 1), e = load(from, 2), f = load(from, 3);
-    const V d0 = hn::ConcatEven(d, b, a), d1 = hn::ConcatOdd(d, b, a), d2 = hn::ConcatEven(d, f, e),
-            d3 = hn::ConcatOdd(d, f, e);
-    to[0] = hn::Sub(d0, d2);
-    to[1] = hn::Add(d1, d2);
-    to[2] = hn::Sub(d2, d1);
-    to[3] = hn::Sub(d1, d3);
-  }
-};
-
 // `rows` rows of `columns` tiles of each channel of an image: v[frequency][channel][tile]. Tiles
 // overlap: the first has its corner at pixel (top, left) of the image, the next two further. Up to
 // a vector beyond the last tile is written. False where a number is too large, or none.
 template <class T>
 bool WinogradInput(const WinogradTiles& s, int64_t channels, const T* HWY_RESTRICT image,
                    int64_t top, int64_t rows, T* HWY_RESTRICT v) {
-  using Columns = TileColumns<T>;
-  constexpr auto d = Columns::d;
-  using V = typename Columns::V;
-  constexpr int64_t N = Columns::N;
+  const hn::ScalableTag<T> d;
+  using V = hn::Vec<decltype(d)>;
+  constexpr int64_t N = kConvLanes<T>;
   const int64_t H = s.size[0], W = s.size[1];
   V squares = hn::Zero(d);
   // What a vector writes beyond its row is overwritten: by the next row, or, where a row has
   // several vectors, by their first, which comes last.
   for (int64_t at = (s.columns - 1) / N * N; at >= 0; at -= N) {
     const int64_t first = 2 * at + s.left;
-    const Columns load(-first, W - first);
+    const PairColumns<T> load(-first, W - first);
     for (int64_t c = 0; c < channels; ++c) {
       const T* const from = image + c * H * W + first;
       V h[4][4];
       const auto row = [&](int64_t r, V* to) LIGHTGRAD_LANES {
         if (r >= 0 && r < H) {
-          load.row(from + r * W, to);
+          const auto p = load(from + r * W);
+          to[0] = hn::Sub(p.d0, p.d2);
+          to[1] = hn::Add(p.d1, p.d2);
+          to[2] = hn::Sub(p.d2, p.d1);
+          to[3] = hn::Sub(p.d1, p.d3);
           // All four columns are in these two; a sum of squares stays finite only below 1e19.
           squares = hn::MulAdd(to[0], to[0], hn::MulAdd(to[3], to[3], squares));
         } else {
@@ -147,9 +113,9 @@ bool WinogradWeight(const WinogradWeights& s, const T* HWY_RESTRICT w, int64_t o
   return std::isfinite(hn::GetLane(hn::SumOfLanes(d, squares)));
 }
 
-// m[o][tiles] = (or +=) sum over channels of u[channel][o] v[channel][tiles]: kOuts rows of m.
+// m[o] = (or +=) the sum over k < depth of u[k][o] v[k], kVecs vectors: kOuts rows of m.
 template <int kOuts, int kVecs, class T>
-HWY_NOINLINE void WinogradProduct(int64_t channels, const T* HWY_RESTRICT u,
+HWY_NOINLINE void WinogradProduct(int64_t depth, const T* HWY_RESTRICT u, int64_t u_row,
                                   const T* HWY_RESTRICT v, int64_t row, T* HWY_RESTRICT m,
                                   bool add) {
   const hn::ScalableTag<T> d;
@@ -159,12 +125,12 @@ HWY_NOINLINE void WinogradProduct(int64_t channels, const T* HWY_RESTRICT u,
   LG_UNROLL for (int o = 0; o < kOuts; ++o) {
     LG_UNROLL for (int k = 0; k < kVecs; ++k) sum[o][k] = hn::Zero(d);
   }
-  for (int64_t c = 0; c < channels; ++c, u += kOuts, v += row) {
+  for (int64_t k = 0; k < depth; ++k, u += u_row, v += row) {
     V vv[kVecs];
-    LG_UNROLL for (int k = 0; k < kVecs; ++k) vv[k] = hn::LoadU(d, v + k * N);
+    LG_UNROLL for (int i = 0; i < kVecs; ++i) vv[i] = hn::LoadU(d, v + i * N);
     LG_UNROLL for (int o = 0; o < kOuts; ++o) {
       const V uv = hn::Set(d, u[o]);
-      LG_UNROLL for (int k = 0; k < kVecs; ++k) sum[o][k] = hn::MulAdd(uv, vv[k], sum[o][k]);
+      LG_UNROLL for (int i = 0; i < kVecs; ++i) sum[o][i] = hn::MulAdd(uv, vv[i], sum[o][i]);
     }
   }
   LG_UNROLL for (int o = 0; o < kOuts; ++o, m += row) {

@@ -112,7 +112,7 @@ template <class T> struct Transformed {
           for (std::int64_t done = 0; done < channels; done += kDepth) {
             t.winograd.product[some - 1](
                 std::min(kDepth, channels - done), u + f * frequency + o * channels + done * wide,
-                v + f * tiles.in_frequency + done * tiles.row + at * t.lanes, tiles.row,
+                wide, v + f * tiles.in_frequency + done * tiles.row + at * t.lanes, tiles.row,
                 m + f * tiles.out_frequency + o * tiles.row + at * t.lanes, done > 0);
           }
         }

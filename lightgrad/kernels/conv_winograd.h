@@ -6,6 +6,9 @@
 // and the elementwise product, summed over channels, is a matrix product for each of its 16 numbers
 // (frequencies here). The transforms only add and halve, and a sum over channels has a ninth of the
 // length, so the rounding errors are no larger than those of the plain sum.
+//
+// The gradient of the weight is the transpose of that, F(3x3, 2x2), with sums over tiles:
+//   dw = G^T (sum of (A g A^T) * (B^T d B)) G
 #pragma once
 
 #include <cstdint>
@@ -28,6 +31,15 @@ struct WinogradWeights {
   bool flipped;  // the taps from the last to the first
 };
 
+// For the gradient of the weight: [frequency][tile][channel] of x and of g.
+struct WinogradGrad {
+  struct Side {
+    std::int64_t size[2], row, frequency;  // the image; from a tile to the next, and a frequency
+  };
+  std::int64_t columns, left;  // tiles of a row; the first tile's column in x
+  Side x, g;
+};
+
 // Whether it is less work than the plain sum.
 bool winograd_pays(const Conv& c);
 
@@ -37,5 +49,7 @@ bool winograd_pays(const Conv& c);
 template <class T>
 bool winograd_forward(const Conv& c, const T* x, const T* weight, const T* bias, T* y);
 template <class T> bool winograd_backward_data(const Conv& c, const T* g, const T* weight, T* dx);
+// False also where channels or outputs do not fill a vector.
+template <class T> bool winograd_backward_weight(const Conv& c, const T* g, const T* x, T* dweight);
 
 }  // namespace lg::kernels

@@ -47,6 +47,15 @@ const std::vector<Case> kCases = {
     {2, 2, 4, 6, 5, 5, {3, 3}, {1, 1}, {1, 1}, {1, 1}},
     {2, 6, 6, 6, 9, 9, {3, 3}, {1, 1}, {1, 1}, {1, 1}},  // depthwise
     {2, 3, 3, 6, 8, 8, {3, 3}, {2, 2}, {1, 1}, {1, 1}},  // depthwise with a multiplier
+    // Depthwise: rows beyond a block and a vector, steps of 2 over odd and even sizes and paddings.
+    {2, 3, 3, 3, 19, 37, {3, 3}, {1, 1}, {0, 2}, {1, 1}},
+    {1, 2, 2, 2, 3, 3, {3, 3}, {1, 1}, {3, 0}, {1, 1}},
+    {2, 3, 3, 3, 21, 70, {3, 3}, {2, 2}, {1, 1}, {1, 1}},
+    {1, 3, 3, 3, 20, 35, {3, 3}, {2, 2}, {0, 2}, {1, 1}},
+    {1, 2, 2, 2, 18, 33, {3, 3}, {2, 2}, {3, 0}, {1, 1}, {0, 1}},
+    {1, 2, 2, 2, 12, 13, {3, 3}, {2, 2}, {-1, -2}, {1, 1}, {2, 1}},
+    {1, 2, 2, 2, 9, 9, {3, 3}, {1, 1}, {-2, -1}, {1, 1}},
+    {1, 2, 2, 2, 9, 20, {3, 3}, {2, 1}, {1, 1}, {1, 1}},
     {1, 1, 2, 3, 3, 3, {3, 3}, {1, 1}, {4, 4}, {1, 1}},  // rows of nothing but padding
     {1, 1, 2, 3, 4, 4, {2, 2}, {5, 5}, {0, 0}, {1, 1}},  // pixels that no tap meets
     {1, 1, 2, 3, 5, 6, {2, 2}, {1, 1}, {0, 0}, {1, 1}, {1, 1}},
@@ -64,6 +73,13 @@ const std::vector<Case> kCases = {
     {1, 1, 10, 8, 12, 11, {3, 3}, {1, 1}, {-1, 3}, {1, 1}, {2, 1}},
     {7, 1, 16, 8, 32, 32, {3, 3}, {1, 1}, {1, 1}, {1, 1}},
     {2, 1, 230, 12, 6, 14, {3, 3}, {1, 1}, {1, 1}, {1, 1}},
+    // Its gradient of the weight: several blocks of channels and outputs, a vector that shares
+    // channels with the one before, parts of several pieces, tiles beyond the last row and column.
+    {3, 1, 16, 32, 9, 9, {3, 3}, {1, 1}, {1, 1}, {1, 1}},
+    {2, 2, 34, 150, 5, 7, {3, 3}, {1, 1}, {1, 1}, {1, 1}},
+    {2, 1, 17, 19, 40, 38, {3, 3}, {1, 1}, {0, 2}, {1, 1}},
+    {1, 1, 90, 16, 16, 70, {3, 3}, {1, 1}, {-1, 3}, {1, 1}, {2, 1}},
+    {1, 1, 16, 16, 4, 4, {3, 3}, {1, 1}, {4, -1}, {1, 1}, {0, 4}},
     {0, 1, 2, 3, 4, 4, {3, 3}, {1, 1}, {1, 1}, {1, 1}},
     {1, 1, 0, 3, 4, 4, {3, 3}, {1, 1}, {1, 1}, {1, 1}},
 };
@@ -134,6 +150,10 @@ TYPED_TEST(ConvKernel, SameBitsAtAnyNumberOfThreads) {
   using T = TypeParam;
   if (std::is_same_v<T, bfloat16> && !kernels::has_bf16_products()) GTEST_SKIP();
   for (const Case& one : {Case{13, 1, 24, 24, 12, 12, {3, 3}, {1, 1}, {1, 1}, {1, 1}},
+                          Case{5, 1, 72, 40, 17, 18, {3, 3}, {1, 1}, {1, 1}, {1, 1}},
+                          Case{3, 40, 40, 40, 15, 18, {3, 3}, {1, 1}, {1, 1}, {1, 1}},
+                          Case{3, 24, 24, 48, 15, 18, {3, 3}, {2, 2}, {1, 1}, {1, 1}},
+                          Case{5, 1, 48, 40, 16, 18, {1, 1}, {2, 2}, {0, 0}, {1, 1}},
                           Case{4, 2, 8, 36, 40, 40, {3, 3}, {2, 2}, {1, 1}, {1, 1}}}) {
     const Conv c = one.conv();
     const Sizes n(c);
@@ -157,23 +177,31 @@ TYPED_TEST(ConvKernel, SameBitsAtAnyNumberOfThreads) {
 
 // What lies beside a row in memory has no say: an infinity or NaN stays where it is.
 template <class T> void check_infinities() {
-  const Conv c = Case{1, 1, 1, 1, 5, 5, {3, 3}, {1, 1}, {1, 1}, {1, 1}}.conv();
-  std::vector<T> x(25, T(1)), w(9, T(1)), g(25, T(1)), y(25), dw(9);
-  std::vector<double> yd(25), dwd(9);
-  for (const auto& [at, value] : {std::pair(4, INFINITY), std::pair(20, NAN)}) {
-    SCOPED_TRACE(value);
-    std::fill(x.begin(), x.end(), T(1));
-    x[static_cast<std::size_t>(at)] = T(value);
-    const auto xd = cast<double>(x), wd = cast<double>(w), gd = cast<double>(g);
-    kernels::conv_forward<T>(c, x.data(), w.data(), nullptr, y.data());
-    kernels::conv_forward_reference<double>(c, xd.data(), wd.data(), nullptr, yd.data());
-    expect_close(cast<double>(y), yd, 0, "y");
-    kernels::conv_backward_data(c, x.data(), w.data(), y.data());
-    kernels::conv_backward_data_reference(c, xd.data(), wd.data(), yd.data());
-    expect_close(cast<double>(y), yd, 0, "dx");
-    kernels::conv_backward_weight(c, g.data(), x.data(), dw.data());
-    kernels::conv_backward_weight_reference(c, gd.data(), xd.data(), dwd.data());
-    expect_close(cast<double>(dw), dwd, 0, "dweight");
+  for (const Case& one : {Case{1, 1, 1, 1, 5, 5, {3, 3}, {1, 1}, {1, 1}, {1, 1}},
+                          Case{1, 2, 2, 2, 7, 9, {3, 3}, {1, 1}, {0, 0}, {1, 1}},
+                          Case{1, 2, 2, 2, 7, 9, {3, 3}, {2, 2}, {0, 0}, {1, 1}}}) {
+    const Conv c = one.conv();
+    SCOPED_TRACE(name_of(c));
+    const Sizes n(c);
+    for (const float value : {INFINITY, NAN}) {
+      SCOPED_TRACE(value);
+      std::vector<T> x(n.x, T(1)), w(n.weight, T(1)), g(n.y, T(1)), y(n.y), dx(n.x), dw(n.weight);
+      std::vector<double> yd(n.y), dxd(n.x), dwd(n.weight);
+      x.back() = g[4] = T(value);
+      const auto xd = cast<double>(x), wd = cast<double>(w);
+      auto gd = cast<double>(g);
+      kernels::conv_forward<T>(c, x.data(), w.data(), nullptr, y.data());
+      kernels::conv_forward_reference<double>(c, xd.data(), wd.data(), nullptr, yd.data());
+      expect_close(cast<double>(y), yd, 0, "y");
+      kernels::conv_backward_data(c, g.data(), w.data(), dx.data());
+      kernels::conv_backward_data_reference(c, gd.data(), wd.data(), dxd.data());
+      expect_close(cast<double>(dx), dxd, 0, "dx");
+      g[4] = T(1);
+      gd[4] = 1;
+      kernels::conv_backward_weight(c, g.data(), x.data(), dw.data());
+      kernels::conv_backward_weight_reference(c, gd.data(), xd.data(), dwd.data());
+      expect_close(cast<double>(dw), dwd, 0, "dweight");
+    }
   }
 }
 TYPED_TEST(ConvKernel, InfinitiesStayLocal) {
@@ -182,15 +210,17 @@ TYPED_TEST(ConvKernel, InfinitiesStayLocal) {
 
 // Tiles share pixels in Winograd's sums: numbers that would spread take the plain sums instead.
 TEST(ConvKernel, LargeNumbersStayLocal) {
-  const Conv c = Case{2, 1, 8, 8, 8, 8, {3, 3}, {1, 1}, {1, 1}, {1, 1}}.conv();
+  const Conv c = Case{2, 1, 16, 16, 8, 8, {3, 3}, {1, 1}, {1, 1}, {1, 1}}.conv();
   const Sizes n(c);
   for (const float large : {INFINITY, -INFINITY, NAN, 1e38f, 1e20f}) {
     SCOPED_TRACE(large);
-    for (const bool in_weight : {false, true}) {
+    for (const bool in_second : {false, true}) {
       auto x = random_values<float>(n.x, 1, 1), w = random_values<float>(n.weight, 1, 2);
       auto y = filled<float>(n.y), yd = filled<float>(n.y), dx = filled<float>(n.x),
-           dxd = filled<float>(n.x);
-      (in_weight ? w : x)[67] = large;
+           dxd = filled<float>(n.x), g = random_values<float>(n.y, 1, 3),
+           dw = filled<float>(n.weight), dwd = filled<float>(n.weight);
+      (in_second ? w : x)[67] = large;
+      if (in_second) g[91] = large;  // away from the edge: padding times infinity is no number
       const auto same = [](const std::vector<float>& a, const std::vector<float>& b) {
         for (std::size_t i = 0; i < a.size(); ++i) {
           if (std::isfinite(b[i]) && std::abs(b[i]) < 100)
@@ -205,28 +235,38 @@ TEST(ConvKernel, LargeNumbersStayLocal) {
       kernels::conv_backward_data(c, x.data(), w.data(), dx.data());
       kernels::conv_backward_data_reference(c, x.data(), w.data(), dxd.data());
       same(dx, dxd);
+      kernels::conv_backward_weight(c, g.data(), x.data(), dw.data());
+      kernels::conv_backward_weight_reference(c, g.data(), x.data(), dwd.data());
+      same(dw, dwd);
     }
   }
 }
 
+double squared_error(const std::vector<float>& v, const std::vector<double>& exact) {
+  double sum = 0;
+  for (std::size_t i = 0; i < v.size(); ++i) sum += (v[i] - exact[i]) * (v[i] - exact[i]);
+  return sum;
+}
+
 // The plain sums' error in float32 grows with the root of their length, which is nine times that of
-// Winograd's chains.
+// Winograd's chains forward, and much more than that of a piece of tiles.
 TEST(ConvKernel, WinogradRoundsNoMoreThanPlainSums) {
-  const Conv c = Case{1, 1, 64, 16, 16, 16, {3, 3}, {1, 1}, {1, 1}, {1, 1}}.conv();
+  const Conv c = Case{4, 1, 64, 16, 16, 16, {3, 3}, {1, 1}, {1, 1}, {1, 1}}.conv();
   const Sizes n(c);
-  const auto x = random_values<float>(n.x, 1, 1), w = random_values<float>(n.weight, 1, 2);
-  auto y = filled<float>(n.y), plain = filled<float>(n.y);
-  auto exact = filled<double>(n.y);
+  const auto x = random_values<float>(n.x, 1, 1), w = random_values<float>(n.weight, 1, 2),
+             g = random_values<float>(n.y, 1, 3);
+  auto y = filled<float>(n.y), plain = filled<float>(n.y), dw = filled<float>(n.weight),
+       plain_dw = filled<float>(n.weight);
+  auto exact = filled<double>(n.y), exact_dw = filled<double>(n.weight);
+  const auto xd = cast<double>(x), wd = cast<double>(w), gd = cast<double>(g);
   kernels::conv_forward<float>(c, x.data(), w.data(), nullptr, y.data());
   kernels::conv_forward_reference<float>(c, x.data(), w.data(), nullptr, plain.data());
-  kernels::conv_forward_reference<double>(c, cast<double>(x).data(), cast<double>(w).data(),
-                                          nullptr, exact.data());
-  double of_y = 0, of_plain = 0;
-  for (std::size_t i = 0; i < y.size(); ++i) {
-    of_y += (y[i] - exact[i]) * (y[i] - exact[i]);
-    of_plain += (plain[i] - exact[i]) * (plain[i] - exact[i]);
-  }
-  EXPECT_LT(of_y, of_plain);
+  kernels::conv_forward_reference<double>(c, xd.data(), wd.data(), nullptr, exact.data());
+  EXPECT_LT(squared_error(y, exact), squared_error(plain, exact));
+  kernels::conv_backward_weight(c, g.data(), x.data(), dw.data());
+  kernels::conv_backward_weight_reference(c, g.data(), x.data(), plain_dw.data());
+  kernels::conv_backward_weight_reference(c, gd.data(), xd.data(), exact_dw.data());
+  EXPECT_LT(squared_error(dw, exact_dw), squared_error(plain_dw, exact_dw));
 }
 
 }  // namespace
