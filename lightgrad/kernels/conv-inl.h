@@ -221,14 +221,6 @@ HWY_INLINE void FillRow(const T* HWY_RESTRICT from, int64_t step, int64_t begin,
       else
         hn::StoreU(hn::MaskedLoad(LanesBetween(d, begin - i, end - i), d, from + i), d, to + i);
     }
-  } else if (step == 2) {
-    for (int64_t i = 0; i < columns; i += N) {
-      const T* p = from + 2 * i;
-      const int64_t first = 2 * (begin - i), last = 2 * (end - i) - 1;
-      const auto low = hn::MaskedLoad(LanesBetween(d, first, last), d, p);
-      const auto high = hn::MaskedLoad(LanesBetween(d, first - N, last - N), d, p + N);
-      hn::StoreU(hn::ConcatEven(d, high, low), d, to + i);
-    }
   } else {
     for (int64_t i = 0; i < columns; ++i) to[i] = i >= begin && i < end ? from[i * step] : T(0);
   }
@@ -270,16 +262,27 @@ HWY_INLINE void FillDense(const T* HWY_RESTRICT from, const RowMasks<T>& mask, i
   }
 }
 
-// Elements from[2 i] of a row; the masks are those of its pairs.
+#endif
+
+#if HWY_TARGET != HWY_SCALAR
+// Elements from[2 i] of `rows` rows of each channel, where begin <= i < end, as rows of `columns`.
 template <class T>
-HWY_INLINE void FillEven(const T* HWY_RESTRICT from, const RowMasks<T>& mask, int64_t columns,
-                         T* HWY_RESTRICT to) {
+HWY_INLINE void FillEven(const T* HWY_RESTRICT from, int64_t from_row, int64_t from_channel,
+                         int64_t begin, int64_t end, int64_t columns, int64_t channels,
+                         int64_t rows, T* HWY_RESTRICT to, int64_t to_channel) {
   const hn::ScalableTag<T> d;
   constexpr int64_t N = hn::MaxLanes(d);
-  for (int64_t i = 0; i < columns; i += N) {
-    const auto low = hn::MaskedLoad(mask(d, 2 * i), d, from + 2 * i);
-    const auto high = hn::MaskedLoad(mask(d, 2 * i + N), d, from + 2 * i + N);
-    hn::StoreU(hn::ConcatEven(d, high, low), d, to + i);
+  // What a vector writes beyond its row is overwritten by the first one of the next, which comes
+  // later.
+  for (int64_t i = (columns - 1) / N * N; i >= 0; i -= N) {
+    const int64_t first = 2 * (begin - i), last = 2 * (end - i) - 1;
+    const LoadBetween<T> low(first, last), high(first - N, last - N);
+    for (int64_t c = 0; c < channels; ++c) {
+      const T* p = from + c * from_channel + 2 * i;
+      T* q = to + c * to_channel + i;
+      for (int64_t j = 0; j < rows; ++j, p += from_row, q += columns)
+        hn::StoreU(hn::ConcatEven(d, high(p + N), low(p)), d, q);
+    }
   }
 }
 #endif
@@ -295,39 +298,42 @@ void FillPlanes(const Sweep& s, int64_t channels, const T* HWY_RESTRICT image, i
     const Plane& plane = s.plane[static_cast<std::size_t>(k)];
     // Row j of the plane is row (row + j + first) * step + phase of the image, if it has that.
     const int64_t start = (row + s.first_row) * s.step[0] + plane.phase;
+    const int64_t first = std::clamp<int64_t>(ceil_div(-start, s.step[0]), 0, count);
+    const int64_t last = std::clamp<int64_t>(ceil_div(H - start, s.step[0]), first, count);
+    const T* from = image + start * W + plane.column;
+#if HWY_TARGET != HWY_SCALAR
+    if (step == 2 && Q > 0) {
+      FillEven(from + first * s.step[0] * W, s.step[0] * W, H * W, plane.begin, plane.end, Q,
+               channels, last - first, to + first * Q, next);
+      for (int64_t c = 0; c < channels; ++c) {
+        std::fill(to + c * next, to + c * next + first * Q, T(0));
+        std::fill(to + c * next + last * Q, to + c * next + count * Q, T(0));
+      }
+      continue;
+    }
+#endif
 #if !LIGHTGRAD_MASKS_MAY_FAULT && HWY_TARGET != HWY_SCALAR
-    if (step <= 2 && step * Q <= kMasksMost) {
-      const int64_t begin = step * plane.begin, end = step * plane.end - (step - 1);
-      const RowMasks<T> mask(begin, end, step * Q);
-      const int64_t first = std::clamp<int64_t>(ceil_div(-start, s.step[0]), 0, count);
-      const int64_t last = std::clamp<int64_t>(ceil_div(H - start, s.step[0]), first, count);
-      const T* from = image + start * W + plane.column;
+    if (step == 1 && Q <= kMasksMost) {
+      const RowMasks<T> mask(plane.begin, plane.end, Q);
       for (int64_t c = 0; c < channels; ++c, from += H * W) {
         T* p = to + c * next;
-        if (step == 1 && s.step[0] == 1 && Q == W) {
+        if (s.step[0] == 1 && Q == W) {
           FillDense(from, mask, Q, count, first, last, p);
           continue;
         }
         std::fill(p, p + first * Q, T(0));
-        for (int64_t j = first; j < last; ++j) {
-          const T* f = from + j * s.step[0] * W;
-          if (step == 2)
-            FillEven(f, mask, Q, p + j * Q);
-          else
-            FillDense(f, mask, Q, 1, 0, 1, p + j * Q);
-        }
+        for (int64_t j = first; j < last; ++j)
+          FillDense(from + j * s.step[0] * W, mask, Q, 1, 0, 1, p + j * Q);
         std::fill(p + last * Q, p + count * Q, T(0));
       }
       continue;
     }
 #endif
     for (int64_t c = 0; c < channels; ++c) {
-      int64_t at = start;
       T* p = to + c * next;
-      const T* from = image + c * H * W;
-      for (int64_t j = 0; j < count; ++j, at += s.step[0], p += Q) {
-        const bool inside = at >= 0 && at < H;
-        FillRow(from + (inside ? at * W + plane.column : 0), step, plane.begin,
+      for (int64_t j = 0; j < count; ++j, p += Q) {
+        const bool inside = j >= first && j < last;
+        FillRow(inside ? from + c * H * W + j * s.step[0] * W : from, step, plane.begin,
                 inside ? plane.end : 0, Q, p);
       }
     }

@@ -98,6 +98,13 @@ constexpr int64_t kPartsBudget = 1 << 22;  // elements of all parts together
 // The size of the fewest equal blocks of at most `most` that cover n.
 constexpr int64_t even(int64_t n, int64_t most) { return ceil_div(n, ceil_div(n, most)); }
 
+// Whether every pixel meets the one tap.
+bool is_pointwise(const Conv& c) {
+  bool plain = c.taps() == 1;
+  for (int d = 0; d < 2; ++d) plain &= c.stride[d] == 1 && c.pad[d] == 0 && c.in[d] == c.out[d];
+  return plain;
+}
+
 // Weights as the tiles read them: [group][block][channel][tap][output of the block], zeros where
 // the last block has no output.
 template <class T>
@@ -144,8 +151,8 @@ template <class T> struct Job {
   }
 
   // Rows [row, row + count) of the grid, all outputs of a group.
-  void tile(int64_t group, const T* source, T* to, int64_t row, int64_t count, Ahead ahead,
-            T* planes, T* rows) const {
+  void tile(int64_t group, const T* source, bool last, T* to, int64_t row, int64_t count,
+            Ahead ahead, T* planes, T* rows) const {
     const int64_t blocks = ceil_div(first().outs, t.width[0].outs),
                   lines = ceil_div(ahead.lines(),
                                    blocks * ceil_div(pixels(), t.lanes * t.width[0].vecs[2]));
@@ -156,10 +163,16 @@ template <class T> struct Job {
       int64_t done = 0;
       do {
         const int64_t some = std::min(channels, s.channels - done);
-        t.fill(s, some, source + done * s.size[0] * s.size[1], row, count, planes);
+        const int64_t plane = s.size[0] * s.size[1];
+        // Planes of a kernel of one tap are the images, but for the last one, where vectors would
+        // read beyond its end.
+        const int64_t end = row * s.grid[1] + ceil_div(count * s.grid[1], t.lanes) * t.lanes;
+        const bool copied = !is_pointwise(c) || (last && end > plane);
+        if (copied) t.fill(s, some, source + done * plane, row, count, planes);
         outputs(s, weight[k] + group * s.outs_padded(t.width[0].outs) * s.depth(), group, done,
-                some, planes, y, dense() ? s.to_channel : pixels(), count * s.grid[1], ahead,
-                lines);
+                some, copied ? planes : source + done * plane + row * s.grid[1],
+                copied ? s.planes * s.plane_size : plane, y, dense() ? s.to_channel : pixels(),
+                count * s.grid[1], ahead, lines);
         done += some;
       } while (done < s.channels);
     }
@@ -167,8 +180,8 @@ template <class T> struct Job {
   }
 
   void outputs(const Sweep& s, const T* w, int64_t group, int64_t done, int64_t some,
-               const T* planes, T* y, int64_t y_channel, int64_t pixels, Ahead& ahead,
-               int64_t lines) const {
+               const T* planes, int64_t channel, T* y, int64_t y_channel, int64_t pixels,
+               Ahead& ahead, int64_t lines) const {
     const int64_t wide = t.width[0].outs, taps = s.taps();
     for (int64_t o = 0; o < s.outs; o += wide, w += wide * s.depth()) {
       const int64_t outs = std::min(wide, s.outs - o);
@@ -181,7 +194,7 @@ template <class T> struct Job {
         if (width.vecs[k] == 3 && vecs == 4) k = 1;  // two and two, rather than three and one
         const int64_t p = at * t.lanes;
         ahead.fetch(lines);
-        width.tile[k](some, taps, s.offset.data(), planes + p, s.planes * s.plane_size,
+        width.tile[k](some, taps, s.offset.data(), planes + p, channel,
                       w + done * taps * width.outs, done ? nullptr : start, y + o * y_channel + p,
                       y_channel, outs, pixels - p);
         vecs -= width.vecs[k];
@@ -249,19 +262,34 @@ template <class T> struct Job {
             const auto source_of = [&](int64_t i) {
               return source + i / c.groups * source_image + i % c.groups * s.channels * plane;
             };
-            // A thread goes on with the next piece: the same rows of the next image, where an image
-            // is one.
+            // A thread goes on with the next tile.
             Ahead ahead;
-            if (k + 1 < images * tiles && tiles == 1)
-              ahead = {reinterpret_cast<const char*>(source_of(image + 1)),
-                       int64_t{sizeof(T)} * s.channels * plane, 0, 1};
-            tile(group, source_of(image), to + n * to_image + group * s.outs * s.to_channel,
-                 first_row, std::min(rows, s.grid[0] - first_row), ahead, scratch.get(),
+            if (k + 1 < images * tiles) {
+              const int64_t next = (k + 1) % tiles * rows * s.step[0],
+                            run = std::min(rows * s.step[0], s.size[0] - next) * s.size[1];
+              ahead = {reinterpret_cast<const char*>(source_of((k + 1) / tiles) + next * s.size[1]),
+                       int64_t{sizeof(T)} * run, int64_t{sizeof(T)} * plane, s.channels};
+            }
+            tile(group, source_of(image), image + 1 == images,
+                 to + n * to_image + group * s.outs * s.to_channel, first_row,
+                 std::min(rows, s.grid[0] - first_row), ahead, scratch.get(),
                  scratch.get() + planes);
           }
         });
   }
 };
+
+// Zeros for x's rows of phase a, which no tap meets.
+template <class T> void fill_rows(const Conv& c, int64_t a, T* dx) {
+  const int64_t plane = c.in[0] * c.in[1];
+  parallel_for(c.images * c.in_channels, std::max<int64_t>(1, kChunkWork / (plane + 1)),
+               [&](int64_t begin, int64_t end) {
+                 for (int64_t k = begin; k < end; ++k) {
+                   for (int64_t i = a; i < c.in[0]; i += c.stride[0])
+                     std::fill_n(dx + k * plane + i * c.in[1], c.in[1], T(0));
+                 }
+               });
+}
 
 }  // namespace
 
@@ -282,9 +310,11 @@ template <class T> void conv_backward_data(const Conv& c, const T* g, const T* w
     std::vector<Sweep> sweeps;
     for (int64_t b = 0; b < std::min(c.stride[1], c.in[1]); ++b)
       sweeps.push_back(backward_sweep(c, a, b));
-    if (sweeps.empty()) return;
-    Job<T>{c, sweeps}.run(g, c.out_channels * c.out[0] * c.out[1], weight, dx,
-                          c.in_channels * c.in[0] * c.in[1]);
+    if (std::all_of(sweeps.begin(), sweeps.end(), [](auto& s) { return s.tap.empty(); }))
+      fill_rows(c, a, dx);
+    else
+      Job<T>{c, sweeps}.run(g, c.out_channels * c.out[0] * c.out[1], weight, dx,
+                            c.in_channels * c.in[0] * c.in[1]);
   }
 }
 
@@ -306,15 +336,17 @@ template <class T> void conv_backward_weight(const Conv& c, const T* g, const T*
       s.tiles() > 1
           ? 1
           : std::clamp<int64_t>(kGradPixels / (s.grid[0] * s.grid[1]), 1, ceil_div(c.images, 4));
-  const int64_t channel = s.planes * s.plane_size;
+  const int64_t plane = s.grid[0] * s.grid[1], in_plane = c.in[0] * c.in[1];
+  const bool copied = !is_pointwise(c);
+  const int64_t channel = copied ? s.planes * s.plane_size : in_plane;
   const int64_t block =
       even(s.channels, std::max<int64_t>(1, kPlaneBudget<T> / (together * channel)));
-  const int64_t blocks = ceil_div(s.channels, block), x_image = block * channel;
+  const int64_t blocks = ceil_div(s.channels, block),
+                x_image = (copied ? block : c.in_channels) * channel;
   const int64_t tiles = s.tiles() * ceil_div(c.images, together);
   const int64_t share =
       ceil_div(tiles, std::clamp<int64_t>(kPartsBudget / weights, 1, std::min(tiles, kMaxParts)));
   const int64_t parts = ceil_div(tiles, share);
-  const int64_t plane = s.grid[0] * s.grid[1], in_plane = c.in[0] * c.in[1];
   Scratch<T> sums(parts * weights);
 
   const auto unit = [&](int64_t group, int64_t first, int64_t part, T* planes, int64_t* column) {
@@ -327,10 +359,10 @@ template <class T> void conv_backward_weight(const Conv& c, const T* g, const T*
     for (int64_t tile = part * share; tile < std::min(tiles, (part + 1) * share); ++tile) {
       const int64_t n = tile / s.tiles() * together, images = std::min(together, c.images - n);
       const int64_t row = tile % s.tiles() * s.rows, rows = std::min(s.rows, s.grid[0] - row);
-      for (int64_t i = 0; i < images; ++i) {
-        const T* image = x + ((n + i) * c.in_channels + group * s.channels + first) * in_plane;
-        t.fill(s, channels, image, row, rows, planes + i * x_image);
-      }
+      const T* image = x + (n * c.in_channels + group * s.channels + first) * in_plane;
+      for (int64_t i = 0; copied && i < images; ++i)
+        t.fill(s, channels, image + i * c.in_channels * in_plane, row, rows, planes + i * x_image);
+      const T* const pixels = copied ? planes : image + row * s.grid[1];
       const T* from = g + (n * c.out_channels + group * s.outs) * plane + row * s.grid[1];
       for (int64_t o = 0; o < s.outs;) {
         int w = 0;
@@ -338,7 +370,7 @@ template <class T> void conv_backward_weight(const Conv& c, const T* g, const T*
         for (int64_t k = 0, some = 0; k < count; k += some) {
           some = std::min<int64_t>(3, count - k);
           t.width[w].grad[some - 1](images, rows * s.grid[1], from + o * plane, plane,
-                                    c.out_channels * plane, planes, column + k, x_image,
+                                    c.out_channels * plane, pixels, column + k, x_image,
                                     to + k * s.outs + o, s.outs);
         }
         o += t.width[w].outs;
@@ -349,7 +381,7 @@ template <class T> void conv_backward_weight(const Conv& c, const T* g, const T*
       std::max<int64_t>(1, share * together * s.rows * s.grid[1] * block * c.taps() * s.outs);
   parallel_for(c.groups * blocks * parts, std::max<int64_t>(1, kChunkWork / work),
                [&](int64_t begin, int64_t end) {
-                 Scratch<T> planes(together * x_image + t.lanes);
+                 Scratch<T> planes(copied ? together * x_image + t.lanes : 0);
                  Scratch<int64_t> column(block * c.taps());
                  for (int64_t k = begin; k < end; ++k) {
                    unit(k / parts / blocks, k / parts % blocks * block, k % parts, planes.get(),
