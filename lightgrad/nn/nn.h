@@ -5,6 +5,7 @@
 #include "lightgrad/nn/attention.h"
 #include "lightgrad/nn/containers.h"
 #include "lightgrad/nn/convolution.h"
+#include "lightgrad/nn/fusion.h"
 #include "lightgrad/nn/init.h"
 #include "lightgrad/nn/layers.h"
 #include "lightgrad/nn/losses.h"

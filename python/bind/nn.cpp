@@ -243,6 +243,21 @@ void bind_utils(nb::module_& m) {
       },
       "parameters"_a, "clip_value"_a,
       "Every element of every gradient into [-clip_value, clip_value].");
+  const char* const fuse =
+      "A convolution that gives bn(conv(x)), both in evaluation: bn's running statistics and scale "
+      "go into its weight and bias. Both stay as they are.";
+  m.def(
+      "fuse_conv_bn_eval",
+      [](const nn::Conv1d& conv, const nn::BatchNorm1d& bn) {
+        return nn::utils::fuse_conv_bn_eval(conv, bn);
+      },
+      "conv"_a, "bn"_a, fuse);
+  m.def(
+      "fuse_conv_bn_eval",
+      [](const nn::Conv2d& conv, const nn::BatchNorm2d& bn) {
+        return nn::utils::fuse_conv_bn_eval(conv, bn);
+      },
+      "conv"_a, "bn"_a, fuse);
 }
 
 }  // namespace

@@ -208,5 +208,26 @@ TEST(Layers, MultiheadAttentionShapes) {
   for (auto& [name, p] : m->named_parameters()) EXPECT_TRUE(p.grad().defined()) << name;
 }
 
+TEST(Layers, BatchNormGoesIntoItsConvolution) {
+  manual_seed(7);
+  ConvOptions options;
+  options.padding = 1;
+  options.bias = false;
+  const auto conv = make<Conv2d>(3, 4, 3, options);
+  const auto bn = make<BatchNorm2d>(4);
+  bn(conv(randn({8, 3, 6, 6}) * 3 + 1));  // statistics other than those at the start
+  bn->weight.assign(rand({4}) + 0.5);
+  bn->bias.assign(randn({4}));
+  conv->eval();
+  bn->eval();
+  const auto fused = utils::fuse_conv_bn_eval(*conv, *bn);
+  const Tensor x = randn({2, 3, 5, 7});
+  EXPECT_LT(largest_difference(fused(x), bn(conv(x))), 1e-5);
+  EXPECT_FALSE(conv->bias.defined());
+  EXPECT_EQ(fused->parameters().size(), 2u);
+  bn->train();
+  EXPECT_THROW(utils::fuse_conv_bn_eval(*conv, *bn), Error);
+}
+
 }  // namespace
 }  // namespace lg::nn

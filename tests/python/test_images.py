@@ -113,6 +113,64 @@ def test_a_copied_batch_norm_has_statistics_of_its_own():
     assert a.running_mean.tolist() == [0, 0] and a.num_batches_tracked.item() == 0
 
 
+@pytest.mark.parametrize("dims", [1, 2])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("affine", [False, True])
+def test_a_batch_norm_goes_into_its_convolution(dims, bias, affine):
+    torch = pytest.importorskip("torch")
+
+    def layers(n, dtype):
+        conv, bn = (getattr(n, f"{kind}{dims}d") for kind in ("Conv", "BatchNorm"))
+        return conv(6, 4, 3, 2, 1, groups=2, bias=bias, dtype=dtype), bn(4, affine=affine, eps=1e-3, dtype=dtype)
+
+    ours, theirs = layers(nn, lg.float64), layers(torch.nn, torch.float64)
+    rng = np.random.default_rng(3)
+    for a, b in zip(ours, theirs, strict=True):
+        state = {
+            k: v if v.ndim == 0 else np.abs(rng.standard_normal(v.shape)) + 0.1
+            for k, v in ((k, v.numpy()) for k, v in b.state_dict().items())
+        }
+        a.load_state_dict({k: lg.tensor(v) for k, v in state.items()})
+        b.load_state_dict({k: torch.tensor(v) for k, v in state.items()})
+        a.eval(), b.eval()
+    before = [v.clone() for m in ours for v in m.state_dict().values()]
+    fused = nn.utils.fuse_conv_bn_eval(*ours)
+    expected = torch.nn.utils.fuse_conv_bn_eval(*theirs)
+    x = rng.standard_normal((2, 6, *[7, 8][:dims]))
+    y = ours[1](ours[0](lg.tensor(x))).detach().numpy()
+    assert type(fused) is type(ours[0]) and not fused.training
+    assert np.allclose(fused(lg.tensor(x)).detach().numpy(), y, atol=1e-12)
+    assert [name for name, _ in fused.named_parameters()] == ["weight", "bias"]
+    for name, p in fused.named_parameters():
+        assert p.requires_grad
+        assert np.allclose(p.detach().numpy(), getattr(expected, name).detach().numpy(), atol=1e-12)
+    fused.weight.detach().zero_(), fused.bias.detach().zero_()
+    after = [v for m in ours for v in m.state_dict().values()]
+    assert all((a == b).all() for a, b in zip(before, after, strict=True))
+
+
+def test_what_does_not_fuse():
+    class Mine(nn.Conv2d):
+        def forward(self, x):
+            return super().forward(x) + 1
+
+    conv, bn = nn.Conv2d(3, 4, 1).eval(), nn.BatchNorm2d(4).eval()
+    for pair, error, words in [
+        ((nn.Conv2d(3, 4, 1), bn), ValueError, "conv is in training, expected evaluation"),
+        ((conv, nn.BatchNorm2d(4)), ValueError, "bn is in training"),
+        (
+            (conv, nn.BatchNorm2d(5).eval()),
+            ValueError,
+            r"bn has 5 features, conv has 4 output channels \(weight \[4, 3",
+        ),
+        ((conv, nn.BatchNorm2d(4, track_running_stats=False).eval()), ValueError, "no running statistics"),
+        ((Mine(3, 4, 1).eval(), bn), TypeError, "conv is of a class of its own"),
+        ((conv, nn.BatchNorm1d(4).eval()), TypeError, "fuse_conv_bn_eval"),
+    ]:
+        with pytest.raises(error, match=words):
+            nn.utils.fuse_conv_bn_eval(*pair)
+
+
 def resnet20(n):
     """ResNet-20 of nn or torch.nn."""
 
