@@ -18,8 +18,8 @@ constexpr std::int64_t kDepth = 64;
 // then a block of outputs at a time passes over them, whose sums go from L1 to pixels. Where three
 // vectors of tiles do not fit, each frequency meets all outputs while it lies in L1, and more tiles
 // in a piece read the weights less often.
-constexpr std::int64_t kTileBudget = 400 * 1024;
-constexpr std::int64_t kMostVectors = 6, kMostStreamed = 8;
+constexpr std::int64_t kTileBudget = 512 * 1024;
+constexpr std::int64_t kMostVectors = 8, kMostStreamed = 8;
 
 template <class T> struct Transformed {
   const Conv& c;
