@@ -16,6 +16,8 @@ constexpr std::int64_t kFrequencies = 16;
 constexpr std::int64_t kBlock = 64;
 // The transformed tiles of a piece, beside the sums in L2.
 constexpr std::int64_t kTileBudget = 400 * 1024;
+// Tiles in one chain of multiply-adds: short ones round less, and a pass over sums costs little.
+constexpr std::int64_t kDepth = 32;
 // Units of work, where there are tiles enough for parts that outweigh their own sums.
 constexpr std::int64_t kUnits = 8, kTilesOfPart = 128;
 
@@ -86,15 +88,20 @@ template <class T> struct WeightGradient {
         }
       }
       if (!finite) return false;
-      const std::int64_t tiles = (last - first) * columns;
+      const std::int64_t tiles = (last - first) * columns,
+                         depth = ceil_div(tiles, ceil_div(tiles, kDepth));
       for (std::int64_t f = 0; f < kFrequencies; ++f) {
         for (std::int64_t o = 0; o < outs; o += wide) {
           for (std::int64_t i = 0, some = 0; i < in_count; i += some) {
             some = std::min<std::int64_t>(3, in_count - i);
             if (in_count - i == 4) some = 2;  // two and two, rather than three and one
-            t.winograd.product[some - 1](
-                tiles, u + f * s.g.frequency + o, s.g.row, v + f * s.x.frequency + i * t.lanes,
-                s.x.row, m + (f * out.width() + o) * in.width() + i * t.lanes, k > part * share);
+            for (std::int64_t done = 0; done < tiles; done += depth) {
+              t.winograd.product[some - 1](
+                  std::min(depth, tiles - done), u + f * s.g.frequency + done * s.g.row + o,
+                  s.g.row, v + f * s.x.frequency + done * s.x.row + i * t.lanes, s.x.row,
+                  m + (f * out.width() + o) * in.width() + i * t.lanes,
+                  done > 0 || k > part * share);
+            }
           }
         }
       }
