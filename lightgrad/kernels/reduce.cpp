@@ -65,9 +65,8 @@ template <class Fold, class T, class P = typename Fold::template Partial<T>>
 HWY_INLINE P Run(const T* x, std::int64_t n) {
   // An extreme loses nothing on the way: its row is one block.
   if (n < kBlock || kGuarded<Fold, T>) return static_cast<P>(Block<Fold>(x, n));
-  const auto whole = [&](std::int64_t at) LIGHTGRAD_LANES {
-    return static_cast<P>(Block<Fold>(x + at, kBlock));
-  };
+  const auto whole = [&](std::int64_t at)
+                         LIGHTGRAD_LANES { return static_cast<P>(Block<Fold>(x + at, kBlock)); };
   P all = whole(0);
   std::int64_t i = kBlock;
   for (; i + kBlock <= n; i += kBlock) all = Fold::join(all, whole(i));
