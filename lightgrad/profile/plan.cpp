@@ -245,7 +245,11 @@ class WithoutGradients {
   std::int64_t bytes_ = 0;
 };
 
-// A step on so many rows, continued from steps on fewer: on still fewer where memory is short.
+// Below this the scratch memory of kernels, which does not grow evenly with the rows, is much.
+constexpr double kSmall = 16 << 20;
+
+// A step on so many rows, continued from steps on fewer: on still fewer where memory is short. One
+// that needs little is made as it is.
 Pass pass_of(std::int64_t rows, bool accumulates, Watcher& watcher,
              const WithoutGradients& gradients, const detail::PrepareStep& prepare) {
   const auto measure = [&](std::int64_t n) {
@@ -263,8 +267,11 @@ Pass pass_of(std::int64_t rows, bool accumulates, Watcher& watcher,
       gradients.clear();
       const Pass few = measure(near);
       if (far == near) return few;
-      return continued(few, measure(far),
-                       static_cast<double>(rows - near) / static_cast<double>(far - near));
+      Pass all = continued(few, measure(far),
+                           static_cast<double>(rows - near) / static_cast<double>(far - near));
+      const bool small = std::all_of(all.moments.begin(), all.moments.end(),
+                                     [](const Moment& m) { return m.most < kSmall; });
+      return small ? measure(rows) : all;
     } catch (const Error& e) {
       gradients.clear();
       if (e.kind() != ErrorKind::memory || far <= 4) throw;

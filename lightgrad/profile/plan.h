@@ -63,10 +63,10 @@ Tensor first_rows(const Tensor& x, std::int64_t n);  // in memory of its own
 }  // namespace detail
 
 // loss(batch...) is a tensor of one element, computed by the model. Steps on an eighth (twice) and
-// a quarter of the batch run, or on less where memory is short, in the model's own mode and
-// autocast. Afterwards gradients, buffers and the default generator are as they were. What other
-// threads allocate meanwhile counts too. RuntimeError when the steps do not consist of the same
-// operations, ValueError when the rows of the batch differ.
+// a quarter of the batch run, or on less where memory is short (and on all of it where that takes
+// little), in the model's own mode and autocast. Afterwards gradients, buffers and the default
+// generator are as they were. What other threads allocate meanwhile counts too. RuntimeError when
+// the steps do not consist of the same operations, ValueError when the rows of the batch differ.
 template <class T, class F, class... A>
 requires std::is_invocable_r_v<Tensor, F, const A&...> Plan plan(const nn::Mod<T>& model, F loss,
                                                                  const PlanOptions& options,

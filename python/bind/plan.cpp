@@ -87,7 +87,8 @@ void bind_plan(nb::module_& core) {
            "sum of model(*batch). The optimizer's states count, and `accumulate` is the number of "
            "parts that the batch is computed in.\n\nKnows no operation: steps on an eighth and a "
            "quarter of the batch are watched, in the model's own mode, and each moment's memory is "
-           "continued along the batch. Gradients, buffers and the default generator are afterwards "
+           "continued along the batch; a step of less than 16 MiB is simply made. Gradients, "
+           "buffers and the default generator are afterwards "
            "as they were. RuntimeError when the steps do not consist of the same operations.");
 }
 

@@ -11,6 +11,13 @@ namespace {
 
 using nn::Child;
 
+// How many threads meet in an operation is chance, and each has scratch memory of its own: some
+// hundred kilobytes, which is much for such small models.
+struct Plans : ::testing::Test {
+  KeepThreads keep;
+  Plans() { set_num_threads(1); }
+};
+
 // Blocks of a few layers, each of which may be checkpointed.
 struct Block : nn::Module {
   Child<nn::LayerNorm> norm;
@@ -72,12 +79,12 @@ struct Training {
   }
 };
 
-void expect_near(std::int64_t planned, std::int64_t measured, double tolerance = 0.05) {
+void expect_near(std::int64_t planned, std::int64_t measured, double tolerance = 0.1) {
   const double error = static_cast<double>(planned) / static_cast<double>(measured) - 1;
   EXPECT_LT(std::abs(error), tolerance) << planned << " planned, " << measured << " measured";
 }
 
-TEST(Plan, IsWhatAStepNeeds) {
+TEST_F(Plans, IsWhatAStepNeeds) {
   for (const std::int64_t rows : {1, 2, 3, 5, 64, 1000, 4096}) {
     SCOPED_TRACE(rows);
     Training t(rows);
@@ -86,7 +93,7 @@ TEST(Plan, IsWhatAStepNeeds) {
   }
 }
 
-TEST(Plan, OfAccumulatedSteps) {
+TEST_F(Plans, OfAccumulatedSteps) {
   Training t(2048, 128, 4);
   std::int64_t last = 0;
   for (const std::int64_t parts : {1, 2, 8, 64}) {
@@ -99,7 +106,7 @@ TEST(Plan, OfAccumulatedSteps) {
   }
 }
 
-TEST(Plan, CheckpointsFitTheBudget) {
+TEST_F(Plans, CheckpointsFitTheBudget) {
   Training t(2048);
   const auto options = [&](std::int64_t budget) {
     return PlanOptions{.optimizer = &t.optimizer, .budget = budget};
@@ -117,7 +124,7 @@ TEST(Plan, CheckpointsFitTheBudget) {
     t.model->checkpoints = p.checkpoints;
     const std::int64_t measured = t.peak();
     EXPECT_LE(measured, budget * 1.03);
-    expect_near(p.checkpointed_peak, measured, 0.05);
+    expect_near(p.checkpointed_peak, measured);
     // A plan of the model as it is now sees the checkpoints itself.
     expect_near(plan(t.model, t.loss(), options(0), t.x, t.y).peak, measured);
   }
@@ -127,7 +134,7 @@ TEST(Plan, CheckpointsFitTheBudget) {
   EXPECT_NE(impossible.to_string().find("still above 1.05 MB"), std::string::npos);
 }
 
-TEST(Plan, OfAStepThatIsMuchTooLarge) {
+TEST_F(Plans, OfAStepThatIsMuchTooLarge) {
   Training t(4096);
   const auto make = [&] { return plan(t.model, t.loss(), {.optimizer = &t.optimizer}, t.x, t.y); };
   const Plan free = make();
@@ -141,7 +148,7 @@ TEST(Plan, OfAStepThatIsMuchTooLarge) {
   expect_near(make().peak, t.peak());
 }
 
-TEST(Plan, TellsOfEachLayer) {
+TEST_F(Plans, TellsOfEachLayer) {
   Training t(1024, 64, 2);
   const Plan p = plan(t.model, t.loss(), {.optimizer = &t.optimizer}, t.x, t.y);
   ASSERT_EQ(p.layers.size(), 1 + 2 * 4 + 2u);
@@ -173,7 +180,7 @@ TEST(Plan, TellsOfEachLayer) {
   EXPECT_EQ(few.find("Block "), std::string::npos) << few;
 }
 
-TEST(Plan, ChangesNothing) {
+TEST_F(Plans, ChangesNothing) {
   manual_seed(4);
   const auto model = nn::make<nn::Sequential>(
       nn::make<nn::Conv2d>(1, 4, 3), nn::make<nn::BatchNorm2d>(4), nn::make<nn::Dropout>(0.5));
@@ -197,7 +204,7 @@ TEST(Plan, ChangesNothing) {
     EXPECT_TRUE(!m->hooks() || m->hooks()->empty());
 }
 
-TEST(Plan, Errors) {
+TEST_F(Plans, Errors) {
   Training t(12);
   const auto failing = [&](const Tensor& x, const Tensor& y, std::int64_t parts, const char* what) {
     expect_error(ErrorKind::value, {what},
