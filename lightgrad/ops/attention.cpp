@@ -227,6 +227,12 @@ void Attention::backward(const Tensor& g, const Tensor* in, const Tensor& y, Wan
 
 Tensor Attention::composite(const Tensor& query, const Tensor& key, const Tensor& value,
                             const Tensor& mask) const {
+  if (is_half(query.dtype())) {  // rounded once, as the kernels do
+    const auto wide = [](const Tensor& t) {
+      return t.defined() && is_half(t.dtype()) ? to(t, DType::float32) : t;
+    };
+    return to(composite(wide(query), wide(key), wide(value), wide(mask)), query.dtype());
+  }
   Tensor scores = matmul(query * scale.value_or(1 / std::sqrt(static_cast<double>(query.size(-1)))),
                          transpose(key, -2, -1));
   if (is_causal) {

@@ -219,6 +219,11 @@ struct Attention : Heavy<4> {
       std::tuple(attr(&Attention::dropout_p, "dropout_p"), attr(&Attention::is_causal, "is_causal"),
                  attr(&Attention::scale, "scale"));
   static constexpr bool multiplies_bfloat16 = true;
+  // Few keys or narrow heads leave the panels of products empty: float32 is as fast there, and does
+  // not round the weights.
+  static bool products_pay(std::span<const Tensor* const> in) {
+    return in[1]->rank() >= 2 && in[1]->size(-2) >= 64 && in[1]->size(-1) >= 32;
+  }
   static constexpr bool widens_half = true;
   static constexpr unsigned optional = 0b1000, gradients = 0b1111, keeps = 0b11111;
   Cost cost(Metas in, const Meta& out) const;                         // of the two products

@@ -279,7 +279,11 @@ concept CompleteOp = IsComposite<Op> || !differentiable<Op> || HasJointBackward<
 // Whether halves stay as they are: on another device, or as factors on one that multiplies them.
 template <class Op> bool takes_half(std::span<const Tensor* const> in) {
   if (detail::elsewhere(in)) return true;
-  if constexpr (requires { Op::multiplies_bfloat16; }) return detail::bfloat16_products(in);
+  if constexpr (requires { Op::multiplies_bfloat16; }) {
+    if constexpr (requires { Op::products_pay(in); })
+      if (!Op::products_pay(in)) return false;
+    return detail::bfloat16_products(in);
+  }
   return false;
 }
 

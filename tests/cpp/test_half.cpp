@@ -146,7 +146,8 @@ TEST(Half, ProductsOnEveryTarget) {
   const auto draw = [](const Shape& s, std::uint64_t seed) {
     return to(uniform(s, -1, 1, seed), DType::bfloat16);
   };
-  const Tensors heads{draw({2, 3, 70, 17}, 1), draw({2, 3, 70, 17}, 2), draw({2, 3, 70, 5}, 3)},
+  const Tensors heads{draw({2, 3, 70, 33}, 1), draw({2, 3, 70, 33}, 2), draw({2, 3, 70, 5}, 3)},
+      small{draw({2, 3, 5, 17}, 1), draw({2, 3, 7, 17}, 2), draw({2, 3, 7, 5}, 3)},
       layer{draw({3, 5, 34}, 1), draw({17, 34}, 2), draw({17}, 3)},
       image{draw({2, 5, 9, 11}, 1), draw({7, 5, 3, 3}, 2), draw({7}, 3)};
   const Tensor seen = uniform({70, 70}, -1, 1, 4) > 0;
@@ -159,8 +160,14 @@ TEST(Half, ProductsOnEveryTarget) {
     check_products(heads, [](const Tensors& a) {
       return scaled_dot_product_attention(a[0], a[1], a[2], {}, 0, true);
     });
+    check_products(small, [](const Tensors& a) {
+      return scaled_dot_product_attention(a[0], a[1], a[2], {}, 0, true);
+    });
     check_products(heads, [&](const Tensors& a) {
       return scaled_dot_product_attention(a[0], a[1], a[2], seen);
+    });
+    check_products({heads[0], heads[1], heads[2], draw({3, 70, 70}, 5)}, [](const Tensors& a) {
+      return scaled_dot_product_attention(a[0], a[1], a[2], a[3]);
     });
     check_products(image, [](const Tensors& a) { return conv2d(a[0], a[1], a[2], {2}, 1); });
     check_products(image, [](const Tensors& a) { return conv2d(a[0], a[1], a[2], {1}, 1); });
