@@ -91,7 +91,7 @@ template <class T> constexpr int64_t kPlaneBudget = 512 * 1024 / sizeof(T);
 template <class T> constexpr int64_t kDepth = 4608 / sizeof(T);
 constexpr int64_t kUnits = 8;              // at least so many pieces of work, if the shape allows
 constexpr int64_t kChunkWork = 1 << 18;    // multiply-adds that outweigh a fork-join
-constexpr int64_t kGradPixels = 800;       // of a tile: longer chains, fewer sums over lanes
+constexpr int64_t kGradPixels = 1024;      // of a tile: longer chains, fewer sums over lanes
 constexpr int64_t kMaxParts = 16;          // of the sum over images
 constexpr int64_t kPartsBudget = 1 << 22;  // elements of all parts together
 
