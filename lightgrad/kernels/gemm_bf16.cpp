@@ -277,7 +277,8 @@ LG_BF16_FUNCTION void narrow_pairs(const float* even, const float* odd, std::int
 
 bool has_bf16_products() {
   static const bool machine = __builtin_cpu_supports("avx512bf16");
-  return machine && (hwy::SupportedTargets() & HWY_AVX3) != 0;
+  // HWY_TARGETS: a build without AVX3 has the kernels here, but not those that only dispatch finds.
+  return machine && (hwy::SupportedTargets() & HWY_TARGETS & HWY_AVX3) != 0;
 }
 
 template <> void gemm(const Gemm<bfloat16>& g) {
