@@ -294,6 +294,10 @@ void FillPlanes(const Sweep& s, int64_t channels, const T* HWY_RESTRICT image, i
                 int64_t rows, T* HWY_RESTRICT to) {
   const int64_t H = s.size[0], W = s.size[1], Q = s.grid[1], count = rows + s.span;
   const int64_t step = s.step[1], next = s.planes * s.plane_size;
+  if (channels == 0 || H == 0 || W == 0) {  // no address to reckon from
+    std::fill_n(to, channels * next, T(0));
+    return;
+  }
   for (int64_t k = 0; k < s.planes; ++k, to += s.plane_size) {
     const Plane& plane = s.plane[static_cast<std::size_t>(k)];
     // Row j of the plane is row (row + j + first) * step + phase of the image, if it has that.
