@@ -32,7 +32,8 @@ void leave(DType before) { autocast::leave(before); }
 
 Autocast::Autocast(DType dtype, bool enabled) : before_(detail::enter(dtype, enabled)) {
   static std::atomic<bool> said{false};
-  if (const std::string why = why_slow(dtype); enabled && !why.empty() && !said.exchange(true))
+  if (!enabled || said.load(std::memory_order_relaxed)) return;
+  if (const std::string why = why_slow(dtype); !why.empty() && !said.exchange(true))
     std::cerr << "lightgrad: autocast: " << why << '\n';
 }
 Autocast::~Autocast() { detail::leave(before_); }
