@@ -55,7 +55,7 @@ def at_least(o, least, require):
         require(value >= n, f"--{name} is {value}, expected at least {n}")
 
 
-DTYPES = {"float32": lg.float32, "bfloat16": lg.bfloat16, "float16": lg.float16}
+DTYPES = "float32", "bfloat16", "float16"
 
 
 def add_machine(parser, kept):

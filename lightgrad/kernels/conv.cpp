@@ -95,9 +95,6 @@ constexpr int64_t kGradPixels = 1024;      // of a tile: longer chains, fewer su
 constexpr int64_t kMaxParts = 16;          // of the sum over images
 constexpr int64_t kPartsBudget = 1 << 22;  // elements of all parts together
 
-// The size of the fewest equal blocks of at most `most` that cover n.
-constexpr int64_t even(int64_t n, int64_t most) { return ceil_div(n, ceil_div(n, most)); }
-
 // Whether every pixel meets the one tap.
 bool is_pointwise(const Conv& c) {
   bool plain = c.taps() == 1;
@@ -318,7 +315,7 @@ template <class T> void conv_backward_data(const Conv& c, const T* g, const T* w
   }
 }
 
-// Tiles of some 512 pixels, several images or some rows of one; a part sums over some tiles, for a
+// Tiles of some kGradPixels, several images or some rows of one; a part sums over some tiles, for a
 // block of channels, whose planes fit L2. Sums stand as [part][group][channel][tap][output].
 template <class T> void conv_backward_weight(const Conv& c, const T* g, const T* x, T* dweight) {
   if (depthwise_fits<T>(c)) return depthwise_backward_weight(c, g, x, dweight);

@@ -9,6 +9,7 @@
 #include "lightgrad/kernels/conv_sweep.h"
 #include "lightgrad/kernels/gemm_bf16.h"
 #include "lightgrad/kernels/row_chunks.h"
+#include "lightgrad/kernels/unroll.h"
 
 #ifdef __x86_64__
 #include "lightgrad/kernels/bf16_target.h"
@@ -23,9 +24,6 @@ constexpr std::int64_t kUnits = 8;                // pieces of work, if the shap
 constexpr std::int64_t kChunkWork = 1 << 19;      // multiply-adds that outweigh a fork-join
 constexpr std::int64_t kMaxParts = 16;            // of the sum over images
 constexpr std::int64_t kPartsBudget = 1 << 22;    // elements of all parts together
-
-// The size of the fewest equal blocks of at most `most` that cover n.
-std::int64_t even(std::int64_t n, std::int64_t most) { return ceil_div(n, ceil_div(n, most)); }
 
 // ---- planes ----
 
@@ -101,8 +99,8 @@ LG_BF16_FUNCTION void FillWords(const Sweep& s, Source low, Source high, std::in
 
 // ---- tiles ----
 
-// Outputs come by 16: 8 of them times 3 vectors of pixels, 3 of x and one weight are 28 of the 32
-// registers. A product has 6 rows, as in gemm_bf16.cpp.
+// 8 outputs times 3 vectors of pixels, 3 of x and one weight are 28 of the 32 registers. A product
+// has 6 rows, as in gemm_bf16.cpp.
 constexpr std::int64_t kOuts = 8, kPixels = 3 * kLanes;
 
 LG_BF16 __m512bh LoadWords(const Word* p) {
@@ -118,28 +116,22 @@ template <int kHeight, int kVecs>
 LG_BF16_FUNCTION void PixelTile(std::int64_t pairs, std::int64_t taps, const std::int64_t* offset,
                                 const Word* x, std::int64_t x_pair, const Word* w, float* sums) {
   __m512 sum[kHeight][kVecs];
-#pragma GCC unroll 8
-  for (int i = 0; i < kHeight; ++i) {
-#pragma GCC unroll 8
-    for (int v = 0; v < kVecs; ++v) sum[i][v] = _mm512_setzero_ps();
+  LG_UNROLL for (int i = 0; i < kHeight; ++i) {
+    LG_UNROLL for (int v = 0; v < kVecs; ++v) sum[i][v] = _mm512_setzero_ps();
   }
   for (std::int64_t c = 0; c < pairs; ++c, x += x_pair) {
     for (std::int64_t t = 0; t < taps; ++t, w += kHeight) {
       __m512bh b[kVecs];
-#pragma GCC unroll 8
-      for (int v = 0; v < kVecs; ++v) b[v] = LoadWords(x + offset[t] + v * kLanes);
-#pragma GCC unroll 8
-      for (int i = 0; i < kHeight; ++i) {
+      LG_UNROLL for (int v = 0; v < kVecs; ++v) b[v] = LoadWords(x + offset[t] + v * kLanes);
+      LG_UNROLL for (int i = 0; i < kHeight; ++i) {
         const __m512bh a = Broadcast(w[i]);
-#pragma GCC unroll 8
-        for (int v = 0; v < kVecs; ++v) sum[i][v] = _mm512_dpbf16_ps(sum[i][v], a, b[v]);
+        LG_UNROLL for (int v = 0; v < kVecs; ++v) sum[i][v] = _mm512_dpbf16_ps(sum[i][v], a, b[v]);
       }
     }
   }
-#pragma GCC unroll 8
-  for (int i = 0; i < kHeight; ++i) {
-#pragma GCC unroll 8
-    for (int v = 0; v < kVecs; ++v) _mm512_storeu_ps(sums + i * kPixels + v * kLanes, sum[i][v]);
+  LG_UNROLL for (int i = 0; i < kHeight; ++i) {
+    LG_UNROLL for (int v = 0; v < kVecs; ++v)
+        _mm512_storeu_ps(sums + i * kPixels + v * kLanes, sum[i][v]);
   }
 }
 
@@ -149,29 +141,24 @@ template <int kHeight, int kVecs>
 LG_BF16_FUNCTION void TapTile(std::int64_t pixels, const bfloat16* const* rows, const Word* g,
                               float* sums, std::int64_t sums_row) {
   __m512 sum[kHeight][kVecs];
-#pragma GCC unroll 8
-  for (int i = 0; i < kHeight; ++i) {
-#pragma GCC unroll 8
-    for (int v = 0; v < kVecs; ++v) sum[i][v] = _mm512_loadu_ps(sums + i * sums_row + v * kLanes);
+  LG_UNROLL for (int i = 0; i < kHeight; ++i) {
+    LG_UNROLL for (int v = 0; v < kVecs; ++v) sum[i][v] =
+        _mm512_loadu_ps(sums + i * sums_row + v * kLanes);
   }
   for (std::int64_t p = 0; p < pixels; p += 2, g += kPanel) {
     __m512bh b[kVecs];
-#pragma GCC unroll 8
-    for (int v = 0; v < kVecs; ++v) b[v] = LoadWords(g + v * kLanes);
-#pragma GCC unroll 8
-    for (int i = 0; i < kHeight; ++i) {
+    LG_UNROLL for (int v = 0; v < kVecs; ++v) b[v] = LoadWords(g + v * kLanes);
+    LG_UNROLL for (int i = 0; i < kHeight; ++i) {
       Word word;
       std::memcpy(&word, rows[i] + p, sizeof(word));
       if (p + 1 == pixels) word &= 0xffff;  // what lies behind is no part of the sum, if it is NaN
       const __m512bh a = Broadcast(word);
-#pragma GCC unroll 8
-      for (int v = 0; v < kVecs; ++v) sum[i][v] = _mm512_dpbf16_ps(sum[i][v], a, b[v]);
+      LG_UNROLL for (int v = 0; v < kVecs; ++v) sum[i][v] = _mm512_dpbf16_ps(sum[i][v], a, b[v]);
     }
   }
-#pragma GCC unroll 8
-  for (int i = 0; i < kHeight; ++i) {
-#pragma GCC unroll 8
-    for (int v = 0; v < kVecs; ++v) _mm512_storeu_ps(sums + i * sums_row + v * kLanes, sum[i][v]);
+  LG_UNROLL for (int i = 0; i < kHeight; ++i) {
+    LG_UNROLL for (int v = 0; v < kVecs; ++v)
+        _mm512_storeu_ps(sums + i * sums_row + v * kLanes, sum[i][v]);
   }
 }
 

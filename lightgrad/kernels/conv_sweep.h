@@ -9,10 +9,10 @@
 #include <vector>
 
 #include "lightgrad/kernels/conv.h"
+#include "lightgrad/kernels/divide.h"
 
 namespace lg::kernels {
 
-constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 constexpr std::int64_t floor_div(std::int64_t a, std::int64_t b) {
   return a >= 0 ? a / b : -ceil_div(-a, b);
 }

@@ -30,7 +30,7 @@ std::int64_t odd_lines(std::int64_t elements, std::int64_t line) {
 struct Vectors {
   std::int64_t channels, lanes, count, block;
   Vectors(std::int64_t all, std::int64_t n) : channels(all), lanes(n), count(ceil_div(all, n)) {
-    block = ceil_div(count, ceil_div(count, std::max<std::int64_t>(1, kBlock / n)));
+    block = even(count, std::max<std::int64_t>(1, kBlock / n));
   }
   std::int64_t blocks() const { return ceil_div(count, block); }
   std::int64_t width() const { return block * lanes; }
@@ -88,8 +88,7 @@ template <class T> struct WeightGradient {
         }
       }
       if (!finite) return false;
-      const std::int64_t tiles = (last - first) * columns,
-                         depth = ceil_div(tiles, ceil_div(tiles, kDepth));
+      const std::int64_t tiles = (last - first) * columns, depth = even(tiles, kDepth);
       for (std::int64_t f = 0; f < kFrequencies; ++f) {
         for (std::int64_t o = 0; o < outs; o += wide) {
           for (std::int64_t i = 0, some = 0; i < in_count; i += some) {

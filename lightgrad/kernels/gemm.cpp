@@ -19,6 +19,7 @@
 
 #include "lightgrad/base/memory.h"
 #include "lightgrad/base/parallel.h"
+#include "lightgrad/kernels/divide.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "lightgrad/kernels/gemm.cpp"
@@ -70,10 +71,6 @@ bool lines_collide(int64_t stride_bytes, int64_t depth) {
   if (stride_bytes % 64 != 0) return false;  // they drift over the sets
   return depth * std::gcd(stride_bytes / 64, int64_t{1024}) > l2_bytes() / 64;
 }
-
-constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-// The size of the fewest equal blocks of at most `most` that cover n.
-constexpr int64_t even(int64_t n, int64_t most) { return ceil_div(n, ceil_div(n, most)); }
 
 // k per pass: a tile of A (6 rows) takes 9 KiB of the 32 of L1 and stays there while a panel
 // streams past. A longer pass would store C less often, a shorter one would leave room for a panel;
@@ -442,6 +439,7 @@ template <class T> void Multiply(const Gemm<T>& g, int threads) {
 
 void GemmFloat(const Gemm<float>& g, int threads) { Multiply(g, threads); }
 void GemmDouble(const Gemm<double>& g, int threads) { Multiply(g, threads); }
+bool IsAvx3() { return HWY_TARGET == HWY_AVX3; }
 
 }  // namespace
 }  // namespace lg::kernels::HWY_NAMESPACE
@@ -452,11 +450,22 @@ namespace lg::kernels {
 
 HWY_EXPORT(GemmFloat);
 HWY_EXPORT(GemmDouble);
+HWY_EXPORT(IsAvx3);
 
 namespace {
 void run(const Gemm<float>& g, int threads) { HWY_DYNAMIC_DISPATCH(GemmFloat)(g, threads); }
 void run(const Gemm<double>& g, int threads) { HWY_DYNAMIC_DISPATCH(GemmDouble)(g, threads); }
 }  // namespace
+
+bool has_bf16_products() {
+#ifdef __x86_64__
+  static const bool machine = __builtin_cpu_supports("avx512bf16");
+  // By dispatch: operations ask each time, and hwy::SupportedTargets() would ask the CPU each time.
+  return machine && HWY_DYNAMIC_DISPATCH(IsAvx3)();
+#else
+  return false;
+#endif
+}
 
 template <class T> void gemm(const Gemm<T>& g) {
   if (g.m > 0 && g.n > 0) run(g, num_threads());

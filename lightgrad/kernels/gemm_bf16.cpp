@@ -5,11 +5,12 @@
 #include <algorithm>
 #include <cstring>
 
-#include "hwy/targets.h"
-#include "lightgrad/base/memory.h"
 #include "lightgrad/base/parallel.h"
+#include "lightgrad/kernels/divide.h"
 #include "lightgrad/kernels/gemm.h"
 #include "lightgrad/kernels/gemm_bf16.h"
+#include "lightgrad/kernels/row_chunks.h"
+#include "lightgrad/kernels/unroll.h"
 
 #ifdef __x86_64__
 #include "lightgrad/kernels/bf16_target.h"
@@ -24,20 +25,6 @@ constexpr int kRows = bf16::kTileRows;
 // A block of rows and a panel of B, kDepth pairs deep, take 96 x 2 KiB and 64 x 2 KiB: a third of
 // an L2 of 1 MiB. The block's sums take 24 KiB.
 constexpr std::int64_t kBlockRows = 16 * kRows, kDepth = 512;
-
-constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-
-struct Scratch {
-  explicit Scratch(std::int64_t words)
-      : bytes(static_cast<std::size_t>(words) * sizeof(Word)),
-        p(bytes ? static_cast<Word*>(allocate(bytes)) : nullptr) {}
-  ~Scratch() {
-    if (p) deallocate(p, bytes);
-  }
-  Scratch(const Scratch&) = delete;
-  std::size_t bytes;
-  Word* p;
-};
 
 LG_BF16 __m512i Load(const Word* p) { return _mm512_loadu_si512(p); }
 
@@ -71,75 +58,30 @@ Word word_of(const bfloat16* at, std::int64_t k_stride, bool whole) {
   return at->bits | (whole ? static_cast<Word>(at[k_stride].bits) << 16 : 0);
 }
 
-LG_BF16_FUNCTION void Pack(const bfloat16* from, std::int64_t line, std::int64_t k_stride,
-                           std::int64_t k, std::int64_t lines, std::int64_t width, Word* to) {
-  const std::int64_t pairs = k / 2;
-  if (k % 2 != 0) {
-    for (std::int64_t i = 0; i < width; ++i) {
-      to[pairs * width + i] =
-          i < lines ? word_of(from + i * line + (k - 1) * k_stride, k_stride, false) : 0;
-    }
-  }
-  for (std::int64_t j = 0; j < width; j += kLanes) {
-    const std::int64_t some = std::clamp<std::int64_t>(lines - j, 0, kLanes);
-    const bfloat16* at = from + j * line;
-    std::int64_t p = 0;
-    if (some == kLanes && k_stride == 1) {
-      for (; p + kLanes <= pairs; p += kLanes) {
-        __m512i r[16];
-        for (int i = 0; i < 16; ++i)
-          r[i] = Load(reinterpret_cast<const Word*>(at + i * line + 2 * p));
-        Transpose(r);
-        for (int i = 0; i < 16; ++i) _mm512_storeu_si512(to + (p + i) * width + j, r[i]);
-      }
-    } else if (some == kLanes && line == 1) {
-      for (; p < pairs; ++p) {
-        const bfloat16* row = at + 2 * p * k_stride;
-        const __m512i low = _mm512_cvtepu16_epi32(
-                          _mm256_loadu_si256(reinterpret_cast<const __m256i*>(row))),
-                      high = _mm512_cvtepu16_epi32(
-                          _mm256_loadu_si256(reinterpret_cast<const __m256i*>(row + k_stride)));
-        _mm512_storeu_si512(to + p * width + j, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
-      }
-    }
-    for (; p < pairs; ++p) {
-      for (std::int64_t i = 0; i < kLanes && j + i < width; ++i) {
-        to[p * width + j + i] =
-            i < some ? word_of(at + i * line + 2 * p * k_stride, k_stride, true) : 0;
-      }
-    }
-  }
-}
-
 template <int kHeight, int kVecs>
 LG_BF16_FUNCTION void Tile(std::int64_t pairs, Rows a, const Word* b, float* sums,
                            std::int64_t sums_row, bool add, const Word* last) {
   __m512 sum[kHeight][kVecs];
-#pragma GCC unroll 8
-  for (int i = 0; i < kHeight; ++i) {
-#pragma GCC unroll 8
-    for (int v = 0; v < kVecs; ++v)
-      sum[i][v] = add ? _mm512_loadu_ps(sums + i * sums_row + v * kLanes) : _mm512_setzero_ps();
+  LG_UNROLL for (int i = 0; i < kHeight; ++i) {
+    LG_UNROLL for (int v = 0; v < kVecs; ++v) sum[i][v] =
+        add ? _mm512_loadu_ps(sums + i * sums_row + v * kLanes) : _mm512_setzero_ps();
   }
   const std::int64_t whole = pairs - (last ? 1 : 0);
   for (std::int64_t p = 0; p < pairs; ++p, b += kPanel, a.at += a.pair) {
     __m512bh bv[kVecs];
-#pragma GCC unroll 8
-    for (int v = 0; v < kVecs; ++v) bv[v] = reinterpret_cast<__m512bh>(Load(b + v * kLanes));
-#pragma GCC unroll 8
-    for (int i = 0; i < kHeight; ++i) {
+    LG_UNROLL for (int v = 0; v < kVecs; ++v) bv[v] =
+        reinterpret_cast<__m512bh>(Load(b + v * kLanes));
+    LG_UNROLL for (int i = 0; i < kHeight; ++i) {
       int word;
       std::memcpy(&word, p < whole ? a.at + i * a.row : reinterpret_cast<const char*>(last + i),
                   sizeof(word));
       const auto av = reinterpret_cast<__m512bh>(_mm512_set1_epi32(word));
-#pragma GCC unroll 8
-      for (int v = 0; v < kVecs; ++v) sum[i][v] = _mm512_dpbf16_ps(sum[i][v], av, bv[v]);
+      LG_UNROLL for (int v = 0; v < kVecs; ++v) sum[i][v] = _mm512_dpbf16_ps(sum[i][v], av, bv[v]);
     }
   }
-#pragma GCC unroll 8
-  for (int i = 0; i < kHeight; ++i) {
-#pragma GCC unroll 8
-    for (int v = 0; v < kVecs; ++v) _mm512_storeu_ps(sums + i * sums_row + v * kLanes, sum[i][v]);
+  LG_UNROLL for (int i = 0; i < kHeight; ++i) {
+    LG_UNROLL for (int v = 0; v < kVecs; ++v)
+        _mm512_storeu_ps(sums + i * sums_row + v * kLanes, sum[i][v]);
   }
 }
 
@@ -159,14 +101,6 @@ LG_BF16 __m512i Narrow(const float* from) {
 
 LG_BF16 __mmask16 FirstLanes(std::int64_t n) {
   return static_cast<__mmask16>(n >= kLanes ? 0xffff : (1 << n) - 1);
-}
-
-LG_BF16_FUNCTION void NarrowRow(const float* from, std::int64_t n, bfloat16* to) {
-  for (std::int64_t i = 0; i < n; i += kLanes) {
-    const __mmask16 some = FirstLanes(n - i);
-    const __m512 x = _mm512_maskz_loadu_ps(some, from + i);
-    _mm256_mask_storeu_epi16(to + i, some, reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x)));
-  }
 }
 
 LG_BF16_FUNCTION void AddRow(const bfloat16* from, std::int64_t n, float* to) {
@@ -227,12 +161,12 @@ void block(const Gemm<bfloat16>& g, std::int64_t i0, std::int64_t rows, std::int
   for (std::int64_t i = 0; i < rows; ++i) {
     float* const row = sums + i * kPanel;
     if (g.bias) AddRow(g.bias + j0, columns, row);
-    if (!g.activation || g.activated) NarrowRow(row, columns, c + i * g.c_row);
+    if (!g.activation || g.activated) bf16::narrow(row, columns, c + i * g.c_row);
   }
   if (!g.activation) return;
   g.activation({sums, {sums}, 0, rows, columns, kPanel, {kPanel}, nullptr});
   for (std::int64_t i = 0; i < rows; ++i)
-    NarrowRow(sums + i * kPanel, columns, activated + i * g.c_row);
+    bf16::narrow(sums + i * kPanel, columns, activated + i * g.c_row);
 }
 
 void zeros(const Gemm<bfloat16>& g) {  // k = 0
@@ -247,9 +181,44 @@ void zeros(const Gemm<bfloat16>& g) {  // k = 0
 
 namespace bf16 {
 
-void pack(const bfloat16* from, std::int64_t line, std::int64_t k_stride, std::int64_t k,
-          std::int64_t lines, std::int64_t width, Word* to) {
-  Pack(from, line, k_stride, k, lines, width, to);
+LG_BF16_FUNCTION void pack(const bfloat16* from, std::int64_t line, std::int64_t k_stride,
+                           std::int64_t k, std::int64_t lines, std::int64_t width, Word* to) {
+  const std::int64_t pairs = k / 2;
+  if (k % 2 != 0) {
+    for (std::int64_t i = 0; i < width; ++i) {
+      to[pairs * width + i] =
+          i < lines ? word_of(from + i * line + (k - 1) * k_stride, k_stride, false) : 0;
+    }
+  }
+  for (std::int64_t j = 0; j < width; j += kLanes) {
+    const std::int64_t some = std::clamp<std::int64_t>(lines - j, 0, kLanes);
+    const bfloat16* at = from + j * line;
+    std::int64_t p = 0;
+    if (some == kLanes && k_stride == 1) {
+      for (; p + kLanes <= pairs; p += kLanes) {
+        __m512i r[16];
+        for (int i = 0; i < 16; ++i)
+          r[i] = Load(reinterpret_cast<const Word*>(at + i * line + 2 * p));
+        Transpose(r);
+        for (int i = 0; i < 16; ++i) _mm512_storeu_si512(to + (p + i) * width + j, r[i]);
+      }
+    } else if (some == kLanes && line == 1) {
+      for (; p < pairs; ++p) {
+        const bfloat16* row = at + 2 * p * k_stride;
+        const __m512i low = _mm512_cvtepu16_epi32(
+                          _mm256_loadu_si256(reinterpret_cast<const __m256i*>(row))),
+                      high = _mm512_cvtepu16_epi32(
+                          _mm256_loadu_si256(reinterpret_cast<const __m256i*>(row + k_stride)));
+        _mm512_storeu_si512(to + p * width + j, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
+      }
+    }
+    for (; p < pairs; ++p) {
+      for (std::int64_t i = 0; i < kLanes && j + i < width; ++i) {
+        to[p * width + j + i] =
+            i < some ? word_of(at + i * line + 2 * p * k_stride, k_stride, true) : 0;
+      }
+    }
+  }
 }
 
 Tile tile(std::int64_t rows, std::int64_t columns) {
@@ -264,7 +233,13 @@ LG_BF16_FUNCTION void widen(const bfloat16* from, std::int64_t n, float* to) {
   }
 }
 
-void narrow(const float* from, std::int64_t n, bfloat16* to) { NarrowRow(from, n, to); }
+LG_BF16_FUNCTION void narrow(const float* from, std::int64_t n, bfloat16* to) {
+  for (std::int64_t i = 0; i < n; i += kLanes) {
+    const __mmask16 some = FirstLanes(n - i);
+    const __m512 x = _mm512_maskz_loadu_ps(some, from + i);
+    _mm256_mask_storeu_epi16(to + i, some, reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x)));
+  }
+}
 
 LG_BF16_FUNCTION void narrow_pairs(const float* even, const float* odd, std::int64_t n, Word* to) {
   for (std::int64_t i = 0; i < n; i += kLanes) {
@@ -275,12 +250,6 @@ LG_BF16_FUNCTION void narrow_pairs(const float* even, const float* odd, std::int
 
 }  // namespace bf16
 
-bool has_bf16_products() {
-  static const bool machine = __builtin_cpu_supports("avx512bf16");
-  // HWY_TARGETS: a build without AVX3 has the kernels here, but not those that only dispatch finds.
-  return machine && (hwy::SupportedTargets() & HWY_TARGETS & HWY_AVX3) != 0;
-}
-
 template <> void gemm(const Gemm<bfloat16>& g) {
   if (g.m <= 0 || g.n <= 0) return;
   if (g.k == 0) return zeros(g);
@@ -288,14 +257,14 @@ template <> void gemm(const Gemm<bfloat16>& g) {
                      blocks = ceil_div(g.m, kBlockRows);
   const bool in_place = g.a_col == 1;
   const bool half_pair = in_place && g.k % 2 != 0;
-  const Scratch b(panels * kPanel * pairs);
-  const Scratch a(in_place ? (half_pair ? g.m : 0) : blocks * kBlockRows * pairs);
+  const Scratch<Word> b(panels * kPanel * pairs);
+  const Scratch<Word> a(in_place ? (half_pair ? g.m : 0) : blocks * kBlockRows * pairs);
   // Packing, in pieces of about 64 Ki elements.
   const std::int64_t panel_grain = std::max<std::int64_t>(1, (1 << 15) / (pairs * kPanel));
   parallel_for(panels, panel_grain, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t q = begin; q < end; ++q) {
-      Pack(g.b + q * kPanel * g.b_col, g.b_col, g.b_row, g.k, std::min(kPanel, g.n - q * kPanel),
-           kPanel, b.p + q * kPanel * pairs);
+      bf16::pack(g.b + q * kPanel * g.b_col, g.b_col, g.b_row, g.k,
+                 std::min(kPanel, g.n - q * kPanel), kPanel, b.get() + q * kPanel * pairs);
     }
   });
   const std::int64_t block_grain = std::max<std::int64_t>(1, (1 << 15) / (pairs * kBlockRows));
@@ -305,11 +274,11 @@ template <> void gemm(const Gemm<bfloat16>& g) {
         const std::int64_t i = q * kBlockRows, rows = std::min(kBlockRows, g.m - i);
         if (g.row_sums) SumRows(g, i, rows);
         if (!in_place) {
-          Pack(g.a + i * g.a_row, g.a_row, g.a_col, g.k, rows, kBlockRows,
-               a.p + q * kBlockRows * pairs);
+          bf16::pack(g.a + i * g.a_row, g.a_row, g.a_col, g.k, rows, kBlockRows,
+                     a.get() + q * kBlockRows * pairs);
         } else if (half_pair) {
           for (std::int64_t r = i; r < i + rows; ++r)
-            a.p[r] = word_of(g.a + r * g.a_row + g.k - 1, 1, false);
+            a[r] = word_of(g.a + r * g.a_row + g.k - 1, 1, false);
         }
       }
     });
@@ -319,10 +288,10 @@ template <> void gemm(const Gemm<bfloat16>& g) {
       const std::int64_t q = t / panels, j = t % panels, i = q * kBlockRows;
       const Rows rows = in_place
                             ? Rows{reinterpret_cast<const char*>(g.a + i * g.a_row), 2 * g.a_row, 4}
-                            : Rows{reinterpret_cast<const char*>(a.p + q * kBlockRows * pairs), 4,
-                                   4 * kBlockRows};
-      block(g, i, std::min(kBlockRows, g.m - i), j * kPanel, rows, b.p + j * kPanel * pairs,
-            half_pair ? a.p + i : nullptr);
+                            : Rows{reinterpret_cast<const char*>(a.get() + q * kBlockRows * pairs),
+                                   4, 4 * kBlockRows};
+      block(g, i, std::min(kBlockRows, g.m - i), j * kPanel, rows, b.get() + j * kPanel * pairs,
+            half_pair ? a.get() + i : nullptr);
     }
   };
   // Tasks of at least 2^18 multiply-adds, some microseconds.
@@ -354,7 +323,6 @@ void gemm_batched(const Gemm<bfloat16>& one, std::int64_t batch, const std::int6
 #else
 
 namespace lg::kernels {
-bool has_bf16_products() { return false; }
 namespace bf16 {
 void pack(const bfloat16*, std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t,
           Word*) {}

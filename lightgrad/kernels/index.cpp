@@ -9,12 +9,11 @@
 #include <utility>
 
 #include "lightgrad/base/parallel.h"
+#include "lightgrad/kernels/divide.h"
 #include "lightgrad/kernels/row_chunks.h"
 
 namespace lg::kernels {
 namespace {
-
-constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 // f gets a value of the unsigned type of item_size bytes.
 template <class F> void visit_size(std::size_t item_size, F f) {

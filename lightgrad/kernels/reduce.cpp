@@ -10,6 +10,7 @@
 #include <type_traits>
 
 #include "lightgrad/base/parallel.h"
+#include "lightgrad/kernels/divide.h"
 #include "lightgrad/kernels/reduce_folds.h"
 #include "lightgrad/kernels/row_chunks.h"
 #include "lightgrad/kernels/softmax.h"
@@ -157,8 +158,6 @@ template <class T> const FoldKernels<T>& fold_kernels() {
   else
     return *HWY_DYNAMIC_DISPATCH(FoldInt64)();
 }
-
-constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 // A longer row is cut into segments of this many elements, for threads to share: some microseconds
 // each.

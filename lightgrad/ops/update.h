@@ -20,8 +20,8 @@ inline DType update_dtype(DType t) { return t == DType::float64 ? t : DType::flo
 // this list at every step.
 struct Update {
   std::int64_t step;  // counts from 1
-  std::int64_t
-      number;  // of the parameter: with the step it decides how a bfloat16 state is rounded
+  // Of the parameter: with the step it decides how a bfloat16 state is rounded.
+  std::int64_t number;
   const Tensor *parameter, *gradient;
   const std::array<Tensor, 3>* state;
 };
