@@ -146,10 +146,7 @@ void visit_node(Node* n, const Run& run, Workspace& w) {
       run_backward(*n, std::move(g), out);
     }
   }
-  if (n->last_pass) {
-    n->release_saved();
-    n->released = true;
-  }
+  if (n->last_pass && n->release_saved()) n->released = true;
   for (std::size_t i = 0; i < edges; ++i) {
     Node* m = n->edges[i].get();
     if (!m) {

@@ -34,9 +34,7 @@ struct FunctionNode final : Node {
   std::string_view name() const override { return title; }
   Shape output_shape() const override { return out_shapes[0]; }
   DType output_dtype() const override { return out_dtypes[0]; }
-  void release_saved() override {
-    if (context) context->release();
-  }
+  bool release_saved() override { return context && context->release(); }
   bool has_gradient() const override {
     for (const Tensor& t : slots)
       if (t.defined()) return true;

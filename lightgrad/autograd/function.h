@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "lightgrad/autograd/saved_tensor.h"
@@ -19,7 +20,8 @@ class FunctionContext {
   // needs_input_grad[i]: whether backward's result i will be used.
   std::vector<bool> needs_input_grad;
 
-  void release() { saved_.clear(); }
+  // Whether there was anything to let go of.
+  bool release() { return !std::exchange(saved_, {}).empty(); }
 
  private:
   std::vector<SavedTensor> saved_;

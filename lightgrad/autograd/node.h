@@ -24,7 +24,7 @@ struct Node {
   int n_edges = 0;
   Ref<Node>* edges = nullptr;  // where the gradients go; null where nobody wants one
   std::uint64_t sequence;  // rises with every node of a thread: backward takes the highest first
-  bool released = false;   // its saved tensors are gone
+  bool released = false;   // its saved tensors are gone, and it cannot run without
   TensorImpl* tensor = nullptr;  // weak: the leaf, or the tensor whose grad is to be kept
   std::unique_ptr<std::vector<GradientHook>> hooks;
   std::unique_ptr<std::string> module_path;  // kept only while it will be drawn or profiled
@@ -46,7 +46,9 @@ struct Node {
   virtual void backward(Tensor g, std::span<Tensor> gradients) = 0;
   virtual bool adds_to_first() const { return false; }
   virtual std::string_view name() const = 0;
-  virtual void release_saved() {}
+  // Lets go of what was kept for backward. Returns whether that was anything: a node that needs
+  // nothing but the gradient can run again.
+  virtual bool release_saved() { return false; }
   // Whether g holds everything (a node of several outputs collects their gradients itself).
   virtual bool has_gradient() const { return g.defined(); }
   // The sizes of the tensor that it made.

@@ -42,11 +42,9 @@ Tensor input(Precision precision, const Tensor& t) {
   if (!t.is_leaf() || !t.requires_grad() || precision != Precision::low) return to(t, dtype);
   Cast& cast = casts[t.impl()];
   const std::uint32_t version = t.impl()->storage->version();
-  // A copy made under no_grad has no graph, and one with a graph keeps that alive for nothing. A
-  // backward pass has freed the graph: another part of the batch, or a step that was skipped.
+  // A copy made under no_grad has no graph, and one with a graph keeps that alive for nothing.
   if (!cast.copy.defined() || cast.version != version || cast.copy.dtype() != dtype ||
-      cast.copy.requires_grad() != autograd::grad_enabled ||
-      (cast.copy.node() && cast.copy.node()->released)) {
+      cast.copy.requires_grad() != autograd::grad_enabled) {
     cast = {t, to(t, dtype), version};
   }
   return cast.copy;

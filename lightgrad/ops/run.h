@@ -3,6 +3,7 @@
 // remembered.
 #pragma once
 
+#include <algorithm>
 #include <span>
 #include <utility>
 
@@ -131,10 +132,12 @@ template <class Op> struct OpNode final : Node {
     else
       return false;
   }
-  void release_saved() override {
+  bool release_saved() override {
+    const bool any = released || keeps_anything();
     for (auto& s : in) s.reset();
     out.reset();
     if constexpr (HasJointBackward<Op>) op = Op();
+    return any;
   }
 
   void backward(Tensor g, std::span<Tensor> gradients) override {
@@ -143,7 +146,7 @@ template <class Op> struct OpNode final : Node {
     }
     if (out.kept()) out.check(Op::info.name, "output");
     Tensor x[arity], y;
-    released = last_pass;
+    released = last_pass && keeps_anything();
     for (int i = 0; i < arity; ++i) x[i] = in[i].take(last_pass);
     if (out.kept()) {
       y = out.take(last_pass);
@@ -166,6 +169,10 @@ template <class Op> struct OpNode final : Node {
   }
 
  private:
+  bool keeps_anything() const {
+    if (HasJointBackward<Op> || out.kept()) return true;
+    return std::any_of(std::begin(in), std::end(in), [](const auto& s) { return s.kept(); });
+  }
   template <int I>
   void one(const Tensor& g, Tensor* x, const Tensor& y, std::span<Tensor> gradients) {
     if constexpr (HasVjp<I, Op>) {

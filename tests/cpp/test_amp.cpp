@@ -117,6 +117,19 @@ TEST(Autocast, OneScopeMayHoldManyPasses) {  // of an accumulated batch, or afte
   EXPECT_EQ(gradient(true), gradient(false));
 }
 
+TEST(Autocast, PassesOfOneScopeMayBeAliveAtOnce) {
+  const Tensor x = floats({4, 4}, 1), w = floats({4, 4}, 2).set_requires_grad();
+  const Autocast scope;
+  const auto loss = [&](int i) { return sum(square(linear(x * i, w))); };
+  const Tensor first = loss(1), second = loss(2);
+  first.backward();
+  second.backward();
+  const auto together = w.grad().to_vector<float>();
+  w.set_grad({});
+  for (const int i : {1, 2}) loss(i).backward();
+  EXPECT_EQ(w.grad().to_vector<float>(), together);
+}
+
 TEST(Autocast, BackwardRunsWithoutIt) {
   const Autocast scope;
   const Tensor w = floats({4, 4}, 2).set_requires_grad();

@@ -59,6 +59,13 @@ TEST(Autograd, RetainGraph) {
                [&] { y.backward(); });
 }
 
+TEST(Autograd, APartThatKeepsNothingRunsAgain) {  // one that two graphs share, say
+  const Tensor x = leaf({1, 2}), shared = x + x, y = sum(exp(shared)), z = sum(sin(shared));
+  y.backward();
+  z.backward();
+  expect_close(x.grad(), (2 * exp(shared) + 2 * cos(shared)).detach(), 1e-14, "both");
+}
+
 TEST(Autograd, WhatBackwardRefuses) {
   const Tensor x = leaf({1, 2});
   expect_error(ErrorKind::runtime, {"backward: the tensor has shape [2]", "one element"},
