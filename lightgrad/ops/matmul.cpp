@@ -19,6 +19,13 @@ Tensor as_rows(const Tensor& x) {
 
 Tensor as_column(const Tensor& x, bool vector) { return vector ? unsqueeze(x, -1) : x; }
 
+Tensor bmm_to(const Tensor& x, const Tensor& y, const Shape& shape) {
+  const Shape batch = broadcast(leading(x.shape(), 2), leading(y.shape(), 2), "matmul");
+  if (batch == leading(shape, 2)) return bmm(x, y);
+  const auto wide = [](const Tensor& t) { return is_half(t.dtype()) ? to(t, DType::float32) : t; };
+  return sum_to(bmm(wide(x), wide(y)), shape);
+}
+
 namespace {
 
 void check_same_dtype(const Tensor& x, const Tensor& y, std::string_view name, const char* y_name) {

@@ -16,6 +16,9 @@ inline Probe as_rows(const Probe& x) { return x; }
 // x [...] seen as [..., 1] where the weight is a vector.
 Tensor as_column(const Tensor& x, bool vector);
 inline Probe as_column(const Probe& x, bool) { return x; }
+// bmm(x, y), summed over the matrices that broadcasting made of one; of halves in float32.
+Tensor bmm_to(const Tensor& x, const Tensor& y, const Shape& shape);
+inline Probe bmm_to(const Probe& x, const Probe& y, const Shape&) { return x * y; }
 }  // namespace lg
 
 namespace lg::ops {
@@ -34,10 +37,10 @@ struct BatchedMatmul : Heavy<2> {
   Tensor forward(const Tensor& x, const Tensor& y) const;
   Tensor forward_cuda(const Tensor& x, const Tensor& y) const;
   template <class T> static T vjp_x(T g, T x, T y, T) {
-    return sum_to(bmm(g, transpose(y, -2, -1)), x.shape());
+    return bmm_to(g, transpose(y, -2, -1), x.shape());
   }
   template <class T> static T vjp_y(T g, T x, T y, T) {
-    return sum_to(bmm(transpose(x, -2, -1), g), y.shape());
+    return bmm_to(transpose(x, -2, -1), g, y.shape());
   }
 };
 

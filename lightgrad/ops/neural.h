@@ -179,6 +179,7 @@ struct CrossEntropy : Composite<3> {
   static constexpr auto attrs = std::tuple(attr(&CrossEntropy::ignore_index, "ignore_index"),
                                            attr(&CrossEntropy::reduction, "reduction"),
                                            attr(&CrossEntropy::label_smoothing, "label_smoothing"));
+  static constexpr bool widens_half = true;
   static constexpr unsigned optional = 0b100;
   Tensor forward(const Tensor& logits, const Tensor& target, const Tensor& weight) const;
 };

@@ -104,6 +104,8 @@ Tensor Pad::forward(const Tensor& x) const {
     }
   }
   if (constant) return padded(x, before, after, value.value_or(0));
+  // The gradients of an element that stands in several places are rounded once, as their sum.
+  if (is_half(x.dtype())) return to(run(*this, to(x, DType::float32)), x.dtype());
   // As in PyTorch: what goes round is what the cut leaves, a reflection is of x itself.
   Tensor y = x;
   if (mode == "circular") {

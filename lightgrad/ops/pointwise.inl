@@ -40,8 +40,9 @@ struct Pow : Binary {
   template <class T> static T vjp_x(T g, T x, T y, T) {
     return where(y == T(0), T(0), g * (y * pow(x, y - T(1))));
   }
-  template <class T> static T vjp_y(T g, T x, T y, T out) {
-    return g * where((x == T(0)) && (y >= T(0)), T(0), out * log(x));
+  // Not of the output, which may be a rounded half.
+  template <class T> static T vjp_y(T g, T x, T y, T) {
+    return g * where((x == T(0)) && (y >= T(0)), T(0), pow(x, y) * log(x));
   }
 };
 
@@ -114,7 +115,8 @@ struct Sqrt : Unary {
 struct Rsqrt : Unary {
   static constexpr OpInfo info{.name = "rsqrt", .math = "x^(-1/2)", .domain = {0.3, 4}};
   template <class V> static V eval(V x) { return V(1) / sqrt(x); }
-  template <class T> static T vjp(T g, T, T y) { return T(-0.5) * g * (y * y * y); }
+  // Not y^3, which has a rounded half's error three times.
+  template <class T> static T vjp(T g, T x, T y) { return T(-0.5) * g * (y / x); }
 };
 
 struct Reciprocal : Unary {

@@ -53,6 +53,7 @@ struct Mean : Reduce {
 struct Prod : Reduce {
   Axes dim;
   bool keepdim = false;
+  static constexpr bool widens_half = true;
   static constexpr OpInfo info{.name = "prod", .math = "the product of x along dim"};
   static constexpr auto attrs =
       std::tuple(attr(&Prod::dim, "dim"), attr(&Prod::keepdim, "keepdim"));
@@ -138,6 +139,7 @@ struct Var : Reduce {
   Axes dim;
   double correction = 1;
   bool keepdim = false;
+  static constexpr bool widens_half = true;
   static constexpr OpInfo info{
       .name = "var", .math = "sum of (x - mean)^2 along dim, divided by their number - correction"};
   static constexpr auto attrs = std::tuple(
@@ -156,6 +158,7 @@ struct Std : Reduce {
   Axes dim;
   double correction = 1;
   bool keepdim = false;
+  static constexpr bool widens_half = true;
   static constexpr OpInfo info{.name = "std",
                                .math = "the square root of var; gradient 0 where it is 0"};
   static constexpr auto attrs = std::tuple(
@@ -191,6 +194,7 @@ struct Norm : Reduce {
   double p = 2;
   Axes dim;
   bool keepdim = false;
+  static constexpr bool widens_half = true;
   static constexpr OpInfo info{.name = "norm",
                                .math = "(sum of |x|^p along dim)^(1/p); p = inf: the largest |x|"};
   static constexpr auto attrs =

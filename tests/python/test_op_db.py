@@ -325,32 +325,58 @@ GRADIENT_PAIRS = {
 }
 
 
+def with_gradients(results):
+    return [t for t in flat(results) if isinstance(t, torch.Tensor) and t.requires_grad]
+
+
+def gradients_of(results, leaves, cotangents):
+    """PyTorch's, zeros where a result does not depend on a leaf."""
+    found = torch.autograd.grad(results, leaves, cotangents, allow_unused=True)
+    return [torch.zeros_like(t) if g is None else g for t, g in zip(leaves, found, strict=True)]
+
+
 def check_gradient(name, op, row, sample):
     """Against PyTorch's gradients, for a random cotangent."""
     leaves: list = []
     if (ran := run_sample(name, op, row, sample, leaves)) is None:
         return
-    results = zip(flat(ran[0]), flat(ran[1]), strict=True)
-    compared = [(y, t) for y, t in results if isinstance(t, torch.Tensor) and t.requires_grad]
-    if compared and not shapes_only(row, sample):
-        cotangents = [torch.randn_like(t) for _, t in compared]
-        expected = torch.autograd.grad([t for _, t in compared], [t for t, _ in leaves], cotangents, allow_unused=True)
-        for (y, _), c in zip(compared, cotangents, strict=True):
+    ours, theirs, f = flat(ran[0]), flat(ran[1]), op.op
+    if row.picks:  # of equals either may be the one that was picked: PyTorch picks as we did
+        indices = to_torch(ours.pop())
+
+        def f(x, *args, **kwargs):
+            return torch.gather(x, row.picks(x, *args, **kwargs), indices)
+
+        theirs = [sample.call(f)]
+    results = with_gradients(theirs)
+    if results and not shapes_only(row, sample):
+        cotangents = [torch.randn_like(t) for t in results]
+        expected = gradients_of(results, [t for t, _ in leaves], cotangents)
+        compared = [y for y, t in zip(ours, theirs, strict=True) if any(t is r for r in results)]
+        for y, c in zip(compared, cotangents, strict=True):
             if y.requires_grad:  # otherwise PyTorch's gradient through it must be zero
                 y.backward(lg.from_dlpack(c), retain_graph=True)
-        for (t, x), g in zip(leaves, expected, strict=True):
-            ours = torch.zeros_like(t) if x.grad is None else to_torch(x.grad)
-            theirs = torch.zeros_like(t) if g is None else g
-            check_equal([ours], [theirs], op, f"{name} {sample}: gradient of {list(t.shape)}")
+        gradients = [torch.zeros_like(t) if x.grad is None else to_torch(x.grad) for t, x in leaves]
+
+        def exact():
+            double = sample.double()
+            inputs: list = []
+            map_tensors(lambda t: inputs.append(t) if t.requires_grad else None, double.parts)
+            return gradients_of(with_gradients(double.call(f)), inputs, [c.double() for c in cotangents])
+
+        check_equal(gradients, expected, op, f"{name} {sample}: gradients", exact)
     counts["passed"] += 1
 
 
 @pytest.mark.parametrize("name", GRADIENT_PAIRS)
 def test_gradients(name):
     op, row = GRADIENT_PAIRS[name]
-    for sample in samples_of(op, torch.float64, requires_grad=True):
-        check_gradient(name, op, row, sample)
-        check_gradient(name, op, row, sample.skipped())
+    for dtype in (torch.float64, torch.bfloat16, torch.float16):
+        if dtype not in op.supported_backward_dtypes("cpu"):
+            continue
+        for sample in samples_of(op, dtype, requires_grad=True):
+            check_gradient(name, op, row, sample)
+            check_gradient(name, op, row, sample.skipped())
 
 
 # --- finite differences, with PyTorch's tolerances ---
