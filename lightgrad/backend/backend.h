@@ -39,10 +39,11 @@ namespace lg {
   ENTRY(scale_inplace) ENTRY(conv_forward) ENTRY(conv_backward_data) \
   ENTRY(conv_backward_weight) ENTRY(batch_norm_forward) ENTRY(batch_norm_backward) \
   ENTRY(max_pool_indices) ENTRY(resample) ENTRY(resample_transposed)
-// For bfloat16, where has_bf16_products().
-#define LG_PRODUCT_KERNELS(ENTRY) \
+// For bfloat16; all but batch normalisation where has_bf16_products().
+#define LG_BFLOAT16_KERNELS(ENTRY) \
   ENTRY(gemm) ENTRY(gemm_batched) ENTRY(attention_forward) ENTRY(attention_backward) \
-  ENTRY(conv_forward) ENTRY(conv_backward_data) ENTRY(conv_backward_weight)
+  ENTRY(conv_forward) ENTRY(conv_backward_data) ENTRY(conv_backward_weight) \
+  ENTRY(batch_norm_forward) ENTRY(batch_norm_backward)
 // For float32, float64 and int64.
 #define LG_NUMBER_KERNELS(ENTRY) \
   ENTRY(reduce_sum) ENTRY(reduce_prod) ENTRY(reduce_max) ENTRY(reduce_min) \
@@ -60,7 +61,7 @@ namespace lg {
 #define ENTRY(kernel) std::add_pointer_t<decltype(kernels::kernel<T>)> kernel;
 template <class T> struct NumberKernels { LG_NUMBER_KERNELS(ENTRY) };
 template <class T> struct FloatKernels : NumberKernels<T> { LG_FLOAT_KERNELS(ENTRY) };
-template <class T> struct ProductKernels { LG_PRODUCT_KERNELS(ENTRY) };
+template <class T> struct Bfloat16Kernels { LG_BFLOAT16_KERNELS(ENTRY) };
 #undef ENTRY
 
 #define ENTRY(kernel) std::add_pointer_t<decltype(kernels::kernel)> kernel;
@@ -69,7 +70,7 @@ struct Backend {
   FloatKernels<float> float32;
   FloatKernels<double> float64;
   NumberKernels<std::int64_t> int64;
-  ProductKernels<lg::bfloat16> bfloat16;
+  Bfloat16Kernels<lg::bfloat16> bfloat16;
 
   template <class T> const auto& of() const {
     if constexpr (std::is_same_v<T, float>)

@@ -16,9 +16,9 @@ template <class T> constexpr FloatKernels<T> float_kernels() {
   LG_FLOAT_KERNELS(ENTRY)
   return table;
 }
-template <class T> constexpr ProductKernels<T> product_kernels() {
-  ProductKernels<T> table{};
-  LG_PRODUCT_KERNELS(ENTRY)
+template <class T> constexpr Bfloat16Kernels<T> bfloat16_kernels() {
+  Bfloat16Kernels<T> table{};
+  LG_BFLOAT16_KERNELS(ENTRY)
   return table;
 }
 #undef ENTRY
@@ -26,7 +26,7 @@ template <class T> constexpr ProductKernels<T> product_kernels() {
 #define ENTRY(kernel) .kernel = &kernels::kernel,
 constinit const Backend cpu_backend{
     LG_PLAIN_KERNELS(ENTRY).float32 = float_kernels<float>(), .float64 = float_kernels<double>(),
-    .int64 = number_kernels<std::int64_t>(), .bfloat16 = product_kernels<bfloat16>()};
+    .int64 = number_kernels<std::int64_t>(), .bfloat16 = bfloat16_kernels<bfloat16>()};
 #undef ENTRY
 
 void fail_no_backend(Device device) {

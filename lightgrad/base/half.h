@@ -4,6 +4,7 @@
 
 #include <bit>
 #include <cstdint>
+#include <type_traits>
 
 namespace lg {
 
@@ -65,5 +66,10 @@ struct float16 {
     return std::bit_cast<float>(sign | u);
   }
 };
+
+// What kernels compute T in.
+template <class T>
+using Wide =
+    std::conditional_t<std::is_same_v<T, bfloat16> || std::is_same_v<T, float16>, float, T>;
 
 }  // namespace lg

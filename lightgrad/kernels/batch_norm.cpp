@@ -19,8 +19,8 @@ namespace lg::kernels {
 // Kernels of one channel.
 template <class T> struct BatchNormChannel {
   void (*forward)(const BatchNorm<T>& b, std::int64_t channel);
-  void (*backward)(const BatchNorm<T>& b, std::int64_t channel, const T* g, T* dx, T* dweight,
-                   T* dbias, T* dresidual);
+  void (*backward)(const BatchNorm<T>& b, std::int64_t channel, const T* g, T* dx, Wide<T>* dweight,
+                   Wide<T>* dbias, T* dresidual);
 };
 }  // namespace lg::kernels
 #endif
@@ -32,16 +32,17 @@ namespace {
 
 // Row by row, the sums of a channel go on in double: a row is at most an image long.
 template <class T> void Statistics(const BatchNorm<T>& b, std::int64_t c) {
-  const Tag<T> d;
+  using A = Wide<T>;
+  const Tag<A> d;
   const double count = static_cast<double>(b.images * b.plane);
   const std::int64_t step = b.channels * b.plane;
   double sum = 0, squares = 0, left = 0;
   for (std::int64_t n = 0; n < b.images; ++n) sum += RowSum(b.x + n * step + c * b.plane, b.plane);
-  const T first = static_cast<T>(sum / count);
+  const A first = static_cast<A>(sum / count);
   const auto m = hn::Set(d, first);
   for (std::int64_t n = 0; n < b.images; ++n) {
     const T* x = b.x + n * step + c * b.plane;
-    Slots<Tag<T>> square(T(0)), rest(T(0));
+    Slots<Tag<A>> square(A(0)), rest(A(0));
     EachVector(d, b.plane, [&](int s, std::int64_t i, std::int64_t lanes) LIGHTGRAD_LANES {
       const auto v = hn::Sub(LoadLanes(d, x + i, lanes, first), m);
       square.v[s] = hn::MulAdd(v, v, square.v[s]);
@@ -52,17 +53,18 @@ template <class T> void Statistics(const BatchNorm<T>& b, std::int64_t c) {
   }
   // The deviations from a rounded mean do not sum to zero: what is left corrects mean and variance.
   left /= count;
-  b.mean[c] = static_cast<T>(first + left);
-  b.var[c] = static_cast<T>(std::max(squares / count - left * left, 0.0));
+  b.mean[c] = static_cast<A>(first + left);
+  b.var[c] = static_cast<A>(std::max(squares / count - left * left, 0.0));
 }
 
 template <class T> void Forward(const BatchNorm<T>& b, std::int64_t c) {
   if (b.batch_statistics) Statistics(b, c);
-  b.rstd[c] = static_cast<T>(1 / std::sqrt(b.var[c] + b.eps));
-  const Tag<T> d;
+  using A = Wide<T>;
+  b.rstd[c] = static_cast<A>(1 / std::sqrt(b.var[c] + b.eps));
+  const Tag<A> d;
   const auto m = hn::Set(d, b.mean[c]), zero = hn::Zero(d);
   const auto scale = hn::Set(d, b.weight ? b.rstd[c] * b.weight[c] : b.rstd[c]);
-  const auto shift = hn::Set(d, b.bias ? b.bias[c] : T(0));
+  const auto shift = hn::Set(d, b.bias ? b.bias[c] : A(0));
   for (std::int64_t n = 0; n < b.images; ++n) {
     const std::int64_t at = (n * b.channels + c) * b.plane;
     EachVector(d, b.plane, [&](int, std::int64_t i, std::int64_t lanes) LIGHTGRAD_LANES {
@@ -75,9 +77,10 @@ template <class T> void Forward(const BatchNorm<T>& b, std::int64_t c) {
 }
 
 template <class T>
-void Backward(const BatchNorm<T>& b, std::int64_t c, const T* g, T* dx, T* dweight, T* dbias,
-              T* dresidual) {
-  const Tag<T> d;
+void Backward(const BatchNorm<T>& b, std::int64_t c, const T* g, T* dx, Wide<T>* dweight,
+              Wide<T>* dbias, T* dresidual) {
+  using A = Wide<T>;
+  const Tag<A> d;
   const auto m = hn::Set(d, b.mean[c]), r = hn::Set(d, b.rstd[c]), zero = hn::Zero(d);
   const auto gradient = [&](std::int64_t at, std::int64_t lanes) LIGHTGRAD_LANES {
     const auto u = LoadLanes(d, g + at, lanes);
@@ -87,7 +90,7 @@ void Backward(const BatchNorm<T>& b, std::int64_t c, const T* g, T* dx, T* dweig
   double sum = 0, dot = 0;
   for (std::int64_t n = 0; n < b.images && (sums || dresidual); ++n) {
     const std::int64_t at = (n * b.channels + c) * b.plane;
-    Slots<Tag<T>> s1(T(0)), s2(T(0));
+    Slots<Tag<A>> s1(A(0)), s2(A(0));
     EachVector(d, b.plane, [&](int s, std::int64_t i, std::int64_t lanes) LIGHTGRAD_LANES {
       const auto u = gradient(at + i, lanes);
       const auto h = hn::Mul(hn::Sub(LoadLanes(d, b.x + at + i, lanes), m), r);
@@ -98,13 +101,13 @@ void Backward(const BatchNorm<T>& b, std::int64_t c, const T* g, T* dx, T* dweig
     sum += s1.sum();
     dot += s2.sum();
   }
-  if (dweight) dweight[c] = static_cast<T>(dot);
-  if (dbias) dbias[c] = static_cast<T>(sum);
+  if (dweight) dweight[c] = static_cast<A>(dot);
+  if (dbias) dbias[c] = static_cast<A>(sum);
   if (!dx) return;
   const double count = b.batch_statistics ? static_cast<double>(b.images * b.plane) : INFINITY;
   const auto scale = hn::Set(d, b.weight ? b.rstd[c] * b.weight[c] : b.rstd[c]);
-  const auto mean_u = hn::Set(d, static_cast<T>(sum / count)),
-             mean_uh = hn::Set(d, static_cast<T>(dot / count));
+  const auto mean_u = hn::Set(d, static_cast<A>(sum / count)),
+             mean_uh = hn::Set(d, static_cast<A>(dot / count));
   for (std::int64_t n = 0; n < b.images; ++n) {
     const std::int64_t at = (n * b.channels + c) * b.plane;
     EachVector(d, b.plane, [&](int, std::int64_t i, std::int64_t lanes) LIGHTGRAD_LANES {
@@ -122,6 +125,7 @@ template <class T> constexpr BatchNormChannel<T> kChannel{&Forward<T>, &Backward
 
 }  // namespace
 LIGHTGRAD_EXPORT_TABLE(BatchNorm, BatchNormChannel, kChannel)
+const BatchNormChannel<bfloat16>* BatchNormBfloat16() { return &kChannel<bfloat16>; }
 }  // namespace HWY_NAMESPACE
 }  // namespace lg::kernels
 HWY_AFTER_NAMESPACE();
@@ -129,6 +133,12 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace lg::kernels {
 LIGHTGRAD_CHOOSE_TABLE(BatchNorm, BatchNormChannel, channel_kernels)
+HWY_EXPORT(BatchNormBfloat16);
+namespace {
+template <> const BatchNormChannel<bfloat16>& channel_kernels() {
+  return *HWY_DYNAMIC_DISPATCH(BatchNormBfloat16)();
+}
+}  // namespace
 
 template <class T> void batch_norm_forward(const BatchNorm<T>& b) {
   const auto run = channel_kernels<T>().forward;
@@ -139,7 +149,7 @@ template <class T> void batch_norm_forward(const BatchNorm<T>& b) {
 }
 
 template <class T>
-void batch_norm_backward(const BatchNorm<T>& b, const T* g, T* dx, T* dweight, T* dbias,
+void batch_norm_backward(const BatchNorm<T>& b, const T* g, T* dx, Wide<T>* dweight, Wide<T>* dbias,
                          T* dresidual) {
   const auto run = channel_kernels<T>().backward;
   parallel_for(b.channels, row_grain(b.images * b.plane),
@@ -200,10 +210,15 @@ void batch_norm_backward_reference(const BatchNorm<T>& b, const T* g, T* dx, T* 
   }
 }
 
-#define LIGHTGRAD_INSTANTIATE(T)                                                    \
-  template void batch_norm_forward(const BatchNorm<T>&);                            \
-  template void batch_norm_backward(const BatchNorm<T>&, const T*, T*, T*, T*, T*); \
-  template void batch_norm_forward_reference(const BatchNorm<T>&);                  \
+#define LIGHTGRAD_INSTANTIATE(T)                         \
+  template void batch_norm_forward(const BatchNorm<T>&); \
+  template void batch_norm_backward(const BatchNorm<T>&, const T*, T*, Wide<T>*, Wide<T>*, T*);
+LIGHTGRAD_INSTANTIATE(float)
+LIGHTGRAD_INSTANTIATE(double)
+LIGHTGRAD_INSTANTIATE(bfloat16)
+#undef LIGHTGRAD_INSTANTIATE
+#define LIGHTGRAD_INSTANTIATE(T)                                   \
+  template void batch_norm_forward_reference(const BatchNorm<T>&); \
   template void batch_norm_backward_reference(const BatchNorm<T>&, const T*, T*, T*, T*, T*);
 LIGHTGRAD_INSTANTIATE(float)
 LIGHTGRAD_INSTANTIATE(double)

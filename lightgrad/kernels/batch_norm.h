@@ -8,17 +8,21 @@
 
 #include <cstdint>
 
+#include "lightgrad/base/half.h"
+
 namespace lg::kernels {
 
+// Of bfloat16, what belongs to a channel is float32, and so is the arithmetic: y and the gradients
+// of x's size are rounded once.
 template <class T> struct BatchNorm {
   std::int64_t images, channels, plane;
   const T* x;
-  const T *weight, *bias;  // [channels] or null
-  const T* residual;       // as x, or null
+  const Wide<T>*weight, *bias;  // [channels] or null
+  const T* residual;            // as x, or null
   bool relu;
   bool batch_statistics;  // mean and var are those of x, and x's gradient goes through them
   double eps;
-  T *mean, *var, *rstd;  // [channels]; mean and var are given without batch_statistics
+  Wide<T>*mean, *var, *rstd;  // [channels]; mean and var are given without batch_statistics
   T* y;
 };
 
@@ -31,10 +35,10 @@ template <class T> void batch_norm_forward(const BatchNorm<T>& b);
 //   dweight = sum of u h,  dbias = sum of u,  dresidual = u.
 // Each is written, or null where not wanted.
 template <class T>
-void batch_norm_backward(const BatchNorm<T>& b, const T* g, T* dx, T* dweight, T* dbias,
+void batch_norm_backward(const BatchNorm<T>& b, const T* g, T* dx, Wide<T>* dweight, Wide<T>* dbias,
                          T* dresidual);
 
-// The same by plain loops.
+// The same by plain loops, for float32 and float64.
 template <class T> void batch_norm_forward_reference(const BatchNorm<T>& b);
 template <class T>
 void batch_norm_backward_reference(const BatchNorm<T>& b, const T* g, T* dx, T* dweight, T* dbias,

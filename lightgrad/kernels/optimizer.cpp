@@ -49,25 +49,7 @@ template <class Row, class F> HWY_INLINE void EachPiece(const Row& t, bool round
   }
 }
 
-// A state as T.
-template <class D, class S> HWY_INLINE hn::Vec<D> LoadState(D d, const S* p, std::int64_t lanes) {
-  if constexpr (std::is_same_v<S, hn::TFromD<D>>) {
-    return LoadLanes(d, p, lanes);
-  } else {
-    const hn::RebindToUnsigned<D> du;
-    const hn::Rebind<std::uint16_t, D> narrow;
-    const auto* bits = reinterpret_cast<const std::uint16_t*>(p);
-    const auto widen = [&](const std::uint16_t* from) LIGHTGRAD_LANES {
-      return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du, hn::LoadU(narrow, from))));
-    };
-    if (static_cast<std::size_t>(lanes) == hn::Lanes(d)) return widen(bits);
-    HWY_ALIGN std::uint16_t buffer[hn::MaxLanes(narrow)] = {};
-    std::copy_n(bits, lanes, buffer);
-    return widen(buffer);
-  }
-}
-
-// And back; round_by_chance with the low, or the high, halves of the words from k on.
+// v as a state; round_by_chance with the low, or the high, halves of the words from k on.
 template <int shift, class D, class S>
 HWY_INLINE void StoreState(D d, hn::Vec<D> v, S* p, std::int64_t lanes, const std::uint32_t* words,
                            std::int64_t k) {
@@ -75,21 +57,10 @@ HWY_INLINE void StoreState(D d, hn::Vec<D> v, S* p, std::int64_t lanes, const st
     StoreLanes(v, d, p, lanes);
   } else {
     const hn::RebindToUnsigned<D> du;
-    const hn::Rebind<std::uint16_t, D> narrow;
     const auto chance =
         hn::And(hn::ShiftRight<shift>(hn::LoadU(du, words + k)), hn::Set(du, 0xffffu));
-    const auto rounded = hn::ShiftRight<16>(hn::Add(hn::BitCast(du, v), chance));
-    const auto quiet = hn::Set(du, 0x7fc0u);
-    const auto nan = hn::RebindMask(du, hn::IsNaN(v));
-    const auto bits = hn::TruncateTo(narrow, hn::IfThenElse(nan, quiet, rounded));
-    auto* to = reinterpret_cast<std::uint16_t*>(p);
-    if (static_cast<std::size_t>(lanes) == hn::Lanes(d)) {
-      hn::StoreU(bits, narrow, to);
-      return;
-    }
-    HWY_ALIGN std::uint16_t buffer[hn::MaxLanes(narrow)];
-    hn::Store(bits, narrow, buffer);
-    std::copy_n(buffer, lanes, to);
+    const auto rounded = hn::Add(hn::BitCast(du, v), chance), quiet = hn::Set(du, 0x7fc00000u);
+    StoreUpper(hn::IfThenElse(hn::RebindMask(du, hn::IsNaN(v)), quiet, rounded), du, p, lanes);
   }
 }
 
@@ -110,7 +81,7 @@ HWY_INLINE void SgdLoop(const SgdOptions& o, const SgdTensor<T, S>& t) {
                 if constexpr (momentum) {
                   auto buffer = g;
                   if (!o.first_step)
-                    buffer = hn::MulAdd(keep, LoadState(d, t.momentum_buffer + i, lanes),
+                    buffer = hn::MulAdd(keep, LoadLanes(d, t.momentum_buffer + i, lanes),
                                         hn::Mul(take, g));
                   StoreState<0>(d, buffer, t.momentum_buffer + i, lanes, words, k);
                   g = o.nesterov ? hn::MulAdd(keep, buffer, g) : buffer;
@@ -147,13 +118,13 @@ HWY_INLINE void AdamLoop(const AdamOptions& o, const AdamTensor<T, S>& t) {
                      g = hn::Mul(LoadLanes(d, t.g + i, lanes), scale);
                 if (coupled) g = hn::MulAdd(decay, p, g);
                 p = hn::Mul(p, shrink);
-                auto m = LoadState(d, t.m + i, lanes), v = LoadState(d, t.v + i, lanes);
+                auto m = LoadLanes(d, t.m + i, lanes), v = LoadLanes(d, t.v + i, lanes);
                 m = hn::MulAdd(take1, hn::Sub(g, m), m);
                 v = hn::MulAdd(keep2, v, hn::Mul(hn::Mul(take2, g), g));
                 StoreState<0>(d, m, t.m + i, lanes, words, k);
                 StoreState<16>(d, v, t.v + i, lanes, words, k);
                 if constexpr (amsgrad) {
-                  const auto most = LoadState(d, t.vmax + i, lanes);
+                  const auto most = LoadLanes(d, t.vmax + i, lanes);
                   v = hn::IfThenElse(hn::Ge(most, v), most, v);  // a NaN in v goes through
                   StoreState<16>(d, v, t.vmax + i, lanes, words, k);
                 }

@@ -8,11 +8,13 @@
 #define LIGHTGRAD_KERNELS_ROWS_INL_H_
 #endif
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
 
 #include "hwy/highway.h"
+#include "lightgrad/base/half.h"
 #include "lightgrad/kernels/math-inl.h"
 
 // A lambda in code for one target: it must carry the target and must dissolve in its caller.
@@ -89,6 +91,46 @@ HWY_INLINE void StoreLanes(hn::Vec<D> v, D d, T* p, std::int64_t lanes) {
 #endif
 }
 
+// The same of bfloat16, as float32.
+template <class D>
+HWY_INLINE hn::Vec<D> LoadLanes(D d, const bfloat16* p, std::int64_t lanes, float fill = 0) {
+  const hn::RebindToUnsigned<D> du;
+  const hn::Rebind<std::uint16_t, D> narrow;
+  const auto widen = [&](const std::uint16_t* bits) LIGHTGRAD_LANES {
+    return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du, hn::LoadU(narrow, bits))));
+  };
+  const auto* bits = reinterpret_cast<const std::uint16_t*>(p);
+  if (static_cast<std::size_t>(lanes) == hn::Lanes(d)) return widen(bits);
+  HWY_ALIGN std::uint16_t buffer[hn::MaxLanes(narrow)] = {};
+  std::copy_n(bits, lanes, buffer);
+  const auto mask = hn::FirstN(d, static_cast<std::size_t>(lanes));
+  return hn::IfThenElse(mask, widen(buffer), hn::Set(d, fill));
+}
+
+// The upper half of each of the first `lanes` of u.
+template <class DU> HWY_INLINE void StoreUpper(hn::Vec<DU> u, DU, bfloat16* p, std::int64_t lanes) {
+  const hn::Rebind<std::uint16_t, DU> narrow;
+  const auto bits = hn::TruncateTo(narrow, hn::ShiftRight<16>(u));
+  auto* to = reinterpret_cast<std::uint16_t*>(p);
+  if (static_cast<std::size_t>(lanes) == hn::Lanes(narrow)) {
+    hn::StoreU(bits, narrow, to);
+    return;
+  }
+  HWY_ALIGN std::uint16_t buffer[hn::MaxLanes(narrow)];
+  hn::Store(bits, narrow, buffer);
+  std::copy_n(buffer, lanes, to);
+}
+
+// float32 rounded to bfloat16 as that does itself.
+template <class D> HWY_INLINE void StoreLanes(hn::Vec<D> v, D, bfloat16* p, std::int64_t lanes) {
+  const hn::RebindToUnsigned<D> du;
+  const auto u = hn::BitCast(du, v);
+  const auto odd = hn::And(hn::ShiftRight<16>(u), hn::Set(du, 1u));
+  const auto rounded = hn::Add(u, hn::Add(odd, hn::Set(du, 0x7fffu)));
+  const auto quiet = hn::Or(u, hn::Set(du, 0x400000u));
+  StoreUpper(hn::IfThenElse(hn::RebindMask(du, hn::IsNaN(v)), quiet, rounded), du, p, lanes);
+}
+
 // f(slot, i, lanes) over [0, n): slots 0 to 3 in turn let a reduction keep four sums in flight.
 template <class D, class F> HWY_INLINE void EachVector(D d, std::int64_t n, F f) {
   const std::int64_t N = hn::Lanes(d);
@@ -129,9 +171,9 @@ template <class T> HWY_INLINE T RowMax(const T* x, std::int64_t n) {
   return m.max();
 }
 
-template <class T> HWY_INLINE T RowSum(const T* x, std::int64_t n) {
-  const Tag<T> d;
-  Slots<Tag<T>> sum(T(0));
+template <class T> HWY_INLINE Wide<T> RowSum(const T* x, std::int64_t n) {
+  const Tag<Wide<T>> d;
+  Slots<Tag<Wide<T>>> sum(Wide<T>(0));
   EachVector(d, n, [&](int s, std::int64_t i, std::int64_t lanes) LIGHTGRAD_LANES {
     sum.v[s] = hn::Add(sum.v[s], LoadLanes(d, x + i, lanes));
   });

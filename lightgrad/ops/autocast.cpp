@@ -29,6 +29,10 @@ DType wanted(Precision precision, const Tensor& t) {
 
 bool has_bf16_products() { return backend(Device()).has_bf16_products(); }
 
+DType arriving(Precision precision, const Tensor& t) {
+  return autograd::autocast_dtype == DType::float32 ? t.dtype() : wanted(precision, t);
+}
+
 bool changes(Precision precision, std::span<const Tensor* const> in) {
   for (const Tensor* t : in)
     if (t->defined() && t->dtype() != wanted(precision, *t)) return true;

@@ -16,14 +16,14 @@ enum class Precision : std::uint8_t {
   wide,    // halves widened to float32: what overflows, cancels or adds up many
 };
 
-// THE table: PyTorch's choice, and layer and batch normalisation, whose sums want float32.
+// THE table: PyTorch's choice, and layer normalisation, whose sums want float32.
 using LowOps = TypeList<ops::BatchedMatmul, ops::Linear, ops::LinearActivation, ops::Convolution,
-                        ops::ConvolutionInputGrad, ops::Attention>;
+                        ops::ConvolutionInputGrad, ops::Attention, ops::FusedMlp>;
 using WideOps =
     TypeList<ops::Exp, ops::Expm1, ops::Log, ops::Log1p, ops::Pow, ops::Reciprocal, ops::Rsqrt,
              ops::Softplus, ops::Sum, ops::Mean, ops::Prod, ops::Var, ops::Std, ops::Norm,
              ops::LogSumExp, ops::CumSum, ops::SoftmaxRows, ops::LogSoftmaxRows, ops::LayerNorm,
-             ops::GroupNorm, ops::BatchNorm, ops::CrossEntropyRows, ops::NllLoss, ops::MseLoss>;
+             ops::GroupNorm, ops::CrossEntropy, ops::CrossEntropyRows, ops::NllLoss, ops::MseLoss>;
 
 template <class Op>
 inline constexpr Precision precision_of = LowOps::index<Op>() >= 0    ? Precision::low
@@ -35,6 +35,8 @@ namespace autocast {
 // Whether this machine multiplies matrices of bfloat16 faster than of float32.
 bool has_bf16_products();
 
+// The dtype in which an operation of this precision gets t: t's own while autocast is off.
+DType arriving(Precision precision, const Tensor& t);
 // Whether any input has another dtype than the operation is to get.
 bool changes(Precision precision, std::span<const Tensor* const> in);
 // t as the operation is to get it. A leaf that wants a gradient, a weight, is rounded once: the

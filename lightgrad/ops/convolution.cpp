@@ -76,7 +76,8 @@ void check_tensors(const Tensor& x, const Tensor& weight, const Tensor& bias, st
       fail(ErrorKind::value, name, "the kernel has no taps (weight ", weight.shape(), ")");
   }
   for (const Tensor* t : {&weight, &bias}) {
-    if (t->defined() && t->dtype() != x.dtype()) {
+    if (t->defined() &&
+        autocast::arriving(Precision::low, *t) != autocast::arriving(Precision::low, x)) {
       fail(ErrorKind::type, name, "x is ", name_of(x.dtype()), ", ",
            t == &weight ? "weight" : "bias", " is ", name_of(t->dtype()),
            ", expected one dtype; convert one with to()");

@@ -17,7 +17,7 @@ template <class F> void with_floats(const Tensor& x, std::string_view name, F&& 
     fail(ErrorKind::type, name, "x is ", x.describe(), ", expected a floating-point dtype");
 }
 
-// The same for products of matrices, which some machines make of bfloat16, too.
+// The same for what has kernels for bfloat16, too: products, on some machines, and batch_norm.
 template <class F> void with_products(const Tensor& x, std::string_view name, F&& f) {
   if (x.dtype() == DType::bfloat16)
     f(backend(x.device()).bfloat16, bfloat16{});

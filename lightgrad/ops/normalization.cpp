@@ -29,8 +29,10 @@ void check_channels(const Tensor& x, const Tensor& t, const char* which, std::st
   }
 }
 
-void check_same_dtype(const Tensor& x, const Tensor& t, const char* which, std::string_view name) {
-  if (t.defined() && t.dtype() != x.dtype()) {
+// t's dtype is x's, or this one.
+void check_dtype(const Tensor& x, const Tensor& t, DType other, const char* which,
+                 std::string_view name) {
+  if (t.defined() && t.dtype() != x.dtype() && t.dtype() != other) {
     fail(ErrorKind::type, name, "x is ", name_of(x.dtype()), ", ", which, " is ",
          name_of(t.dtype()), ", expected one dtype; convert one with to()");
   }
@@ -49,15 +51,15 @@ kernels::BatchNorm<T> kernel_arguments(const BatchNorm& op, const Tensor& x, con
           x.shape()[1],
           plane_of(x.shape()),
           x.data<T>(),
-          data_or_null<T>(weight),
-          data_or_null<T>(bias),
+          data_or_null<Wide<T>>(weight),
+          data_or_null<Wide<T>>(bias),
           data_or_null<T>(residual),
           op.relu,
           op.batch_statistics,
           op.eps,
-          op.mean.data<T>(),
-          op.var.data<T>(),
-          op.rstd.data<T>(),
+          op.mean.data<Wide<T>>(),
+          op.var.data<Wide<T>>(),
+          op.rstd.data<Wide<T>>(),
           y.data<T>()};
 }
 
@@ -71,7 +73,16 @@ void move_towards(Tensor& running, const Tensor& batch, double factor, double mo
 
 Tensor contiguous_or_none(const Tensor& t) { return t.defined() ? t.contiguous_data() : t; }
 
+Tensor contiguous_as(DType dtype, const Tensor& t) {
+  return t.defined() && t.dtype() != dtype ? Cast{{}, dtype}.forward(t) : contiguous_or_none(t);
+}
+
 }  // namespace
+
+bool BatchNorm::takes_half(std::span<const Tensor* const> in) {
+  const auto fits = [](const Tensor& t) { return t.defined() && t.dtype() == DType::bfloat16; };
+  return fits(*in[0]) && (fits(*in[3]) || !in[3]->defined());
+}
 
 Tensor BatchNorm::forward(const Tensor& x, const Tensor& weight, const Tensor& bias,
                           const Tensor& residual) {
@@ -80,9 +91,10 @@ Tensor BatchNorm::forward(const Tensor& x, const Tensor& weight, const Tensor& b
     fail(ErrorKind::value, name, "x is ", x.describe(), ", expected [N, C] or [N, C, ...]");
   check_channels(x, weight, "weight", name);
   check_channels(x, bias, "bias", name);
-  check_same_dtype(x, weight, "weight", name);
-  check_same_dtype(x, bias, "bias", name);
-  check_same_dtype(x, residual, "residual", name);
+  const DType wide = compute_type(x.dtype());
+  check_dtype(x, weight, wide, "weight", name);
+  check_dtype(x, bias, wide, "bias", name);
+  check_dtype(x, residual, x.dtype(), "residual", name);
   if (residual.defined() && !(residual.shape() == x.shape())) {
     fail(ErrorKind::value, name, "residual has shape ", residual.shape(), ", expected x's ",
          x.shape());
@@ -94,14 +106,14 @@ Tensor BatchNorm::forward(const Tensor& x, const Tensor& weight, const Tensor& b
   }
   const Shape channels{x.shape()[1]};
   if (batch_statistics) {
-    mean = Tensor::empty(channels, x.dtype());
-    var = Tensor::empty(channels, x.dtype());
+    mean = Tensor::empty(channels, wide);
+    var = Tensor::empty(channels, wide);
   }
-  rstd = Tensor::empty(channels, x.dtype());
+  rstd = Tensor::empty(channels, wide);
   Tensor y = Tensor::empty(x.shape(), x.dtype());
-  const Tensor c = x.contiguous_data(), w = contiguous_or_none(weight),
-               b = contiguous_or_none(bias), r = contiguous_or_none(residual);
-  with_floats(x, name, [&]<class T>(const auto& k, T) {
+  const Tensor c = x.contiguous_data(), w = contiguous_as(wide, weight),
+               b = contiguous_as(wide, bias), r = contiguous_or_none(residual);
+  with_products(x, name, [&]<class T>(const auto& k, T) {
     k.batch_norm_forward(kernel_arguments<T>(*this, c, w, b, r, y));
   });
   if (batch_statistics && values > 0) {
@@ -114,16 +126,22 @@ Tensor BatchNorm::forward(const Tensor& x, const Tensor& weight, const Tensor& b
 
 void BatchNorm::backward(const Tensor& g, const Tensor* in, const Tensor& y, Wanted wanted,
                          Gradients out) const {
-  const Tensor c = g.contiguous_data(), x = in[0].contiguous_data(), w = contiguous_or_none(in[1]);
-  for (std::size_t i = 0; i < 4; ++i) {
-    if (wanted >> i & 1)
-      out[i] = Tensor::empty(i == 0 || i == 3 ? x.shape() : Shape{x.shape()[1]}, x.dtype());
-  }
-  with_floats(x, "batch_norm", [&]<class T>(const auto& k, T) {
-    const auto target = [&](std::size_t i) { return wanted >> i & 1 ? out[i].data<T>() : nullptr; };
-    k.batch_norm_backward(kernel_arguments<T>(*this, x, w, {}, {}, y), c.data<T>(), target(0),
-                          target(1), target(2), target(3));
+  const Tensor c = g.contiguous_data(), x = in[0].contiguous_data();
+  const DType wide = compute_type(x.dtype());
+  const Tensor w = contiguous_as(wide, in[1]);
+  for (std::size_t i : {0, 3})
+    if (wanted >> i & 1) out[i] = Tensor::empty(x.shape(), x.dtype());
+  for (std::size_t i : {1, 2})
+    if (wanted >> i & 1) out[i] = Tensor::empty({x.shape()[1]}, wide);
+  with_products(x, "batch_norm", [&]<class T>(const auto& k, T) {
+    const auto target = [&]<class E>(std::size_t i, E) {
+      return wanted >> i & 1 ? out[i].data<E>() : nullptr;
+    };
+    k.batch_norm_backward(kernel_arguments<T>(*this, x, w, {}, {}, y), c.data<T>(), target(0, T{}),
+                          target(1, Wide<T>{}), target(2, Wide<T>{}), target(3, T{}));
   });
+  for (std::size_t i : {1, 2})
+    if (wanted >> i & 1) out[i] = contiguous_as(in[i].dtype(), out[i]);
 }
 
 Tensor BatchNorm::composite(const Tensor& x, const Tensor& weight, const Tensor& bias,

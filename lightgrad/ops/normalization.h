@@ -23,6 +23,8 @@ struct BatchNorm : Heavy<4> {
       std::tuple(attr(&BatchNorm::eps, "eps"), attr(&BatchNorm::relu, "relu"));
   static constexpr bool widens_half = true;
   static constexpr unsigned optional = 0b1110, gradients = 0b1111, keeps = 0b11111;
+  // The kernels read and write bfloat16; weight and bias may be float32, as under autocast.
+  static bool takes_half(std::span<const Tensor* const> in);
   // Mean; difference, square, sum; difference, times rstd; weight, bias, residual, relu.
   Cost cost(Metas in, const Meta& out) const {
     const double more = (in[1].numel() > 0) + (in[2].numel() > 0) + (in[3].numel() > 0) + relu;

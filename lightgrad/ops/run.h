@@ -283,9 +283,11 @@ template <class Op>
 concept CompleteOp = IsComposite<Op> || !differentiable<Op> || HasJointBackward<Op> ||
                      Op::arity < 0 || HasVjp<0, Op> || HasVjp<1, Op> || HasVjp<2, Op>;
 
-// Whether halves stay as they are: on another device, or as factors on one that multiplies them.
+// Whether halves stay as they are: on another device, where the operation says that it takes them,
+// or as factors on a device that multiplies them.
 template <class Op> bool takes_half(std::span<const Tensor* const> in) {
   if (detail::elsewhere(in)) return true;
+  if constexpr (requires { Op::takes_half(in); }) return Op::takes_half(in);
   if constexpr (requires { Op::multiplies_bfloat16; }) {
     if constexpr (requires { Op::products_pay(in); })
       if (!Op::products_pay(in)) return false;

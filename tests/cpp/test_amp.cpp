@@ -22,7 +22,8 @@ Tensor floats(const Shape& shape, std::uint64_t seed) {
 }
 
 TEST(Autocast, OperationsGoLowWideOrFollow) {
-  const Tensor x = floats({3, 4}, 1), w = floats({5, 4}, 2), b = floats({5}, 3);
+  const Tensor x = floats({3, 4}, 1), w = floats({5, 4}, 2), b = floats({5}, 3),
+               b4 = floats({4}, 7);
   for (const DType half : {DType::bfloat16, DType::float16}) {
     const Tensor h = to(x, half);
     const Autocast scope(half);
@@ -35,8 +36,10 @@ TEST(Autocast, OperationsGoLowWideOrFollow) {
     EXPECT_EQ(sum(h).dtype(), DType::float32);
     EXPECT_EQ(softmax(h, -1).dtype(), DType::float32);
     EXPECT_EQ(mse_loss(h, h).dtype(), DType::float32);
+    EXPECT_EQ(cross_entropy(h, arange(3)).dtype(), DType::float32);
     EXPECT_EQ(layer_norm(h, {4}, Tensor(), Tensor()).dtype(), DType::float32);
     EXPECT_EQ(relu(h).dtype(), half);
+    EXPECT_EQ(batch_norm(h, {}, {}, b4, b4, {.training = true}).dtype(), half);
     EXPECT_EQ(add(h, x).dtype(), DType::float32);
     const Tensor wide = to(x, DType::float64);
     EXPECT_EQ(matmul(wide, transpose(wide, 0, 1)).dtype(), DType::float64);
@@ -71,6 +74,51 @@ TEST(Autocast, IsTheSameAsCastingByHand) {
     return std::pair(loss.item(), w.grad().to_vector<float>());
   };
   EXPECT_EQ(run(true), run(false));
+}
+
+// Activations in half precision beside weights in float32: what one operation gives another.
+TEST(Autocast, ProductsTakeBothDtypes) {
+  for (const DType half : {DType::bfloat16, DType::float16}) {
+    const Autocast scope(half);
+    const auto h = [&](const Shape& shape) { return to(floats(shape, 1), half); };
+    const auto w = [&](const Shape& shape) { return floats(shape, 2).set_requires_grad(); };
+    EXPECT_EQ(linear(h({2, 4}), w({3, 4}), w({3})).dtype(), half);
+    EXPECT_EQ(matmul(h({2, 4}), w({4, 3})).dtype(), half);
+    EXPECT_EQ(conv1d(h({1, 2, 5}), w({3, 2, 3}), w({3})).dtype(), half);
+    EXPECT_EQ(conv2d(h({1, 2, 5, 5}), w({3, 2, 3, 3}), w({3})).dtype(), half);
+    EXPECT_EQ(conv_transpose2d(h({1, 2, 5, 5}), w({2, 3, 3, 3}), w({3})).dtype(), half);
+    EXPECT_EQ(fused_mlp(h({2, 4}), w({3, 4}), w({3}), w({3}), w({3})).dtype(), half);
+    EXPECT_EQ(scaled_dot_product_attention(h({1, 4, 8}), w({1, 4, 8}), h({1, 4, 8})).dtype(), half);
+    const Tensor wide = to(w({3, 2, 3, 3}), DType::float64);
+    expect_error(ErrorKind::type, {"conv2d: x is float32, weight is float64"}, [&] {
+      conv2d(floats({1, 2, 5, 5}, 1), wide);
+    });
+  }
+}
+
+// In bfloat16 with weights and statistics in float32: as in float32, rounded once.
+TEST(Autocast, BatchNormTakesBfloat16) {
+  const Tensor x = to(floats({6, 3, 5}, 1), DType::bfloat16),
+               g = to(floats({6, 3, 5}, 2), DType::bfloat16);
+  const auto run = [&](DType dtype) {
+    const Tensor w = floats({3}, 3).set_requires_grad(), b = floats({3}, 4).set_requires_grad(),
+                 mean = zeros({3}), var = ones({3});
+    const Tensor in = to(x, dtype).set_requires_grad(), residual = to(g, dtype).set_requires_grad();
+    const Autocast scope(DType::bfloat16, dtype == DType::bfloat16);
+    const Tensor y =
+        batch_norm(in, mean, var, w, b, {.training = true, .relu = true, .residual = residual});
+    EXPECT_EQ(y.dtype(), dtype);
+    y.backward(to(g, dtype));
+    for (const Tensor& t : {in, residual}) EXPECT_EQ(t.grad().dtype(), dtype);
+    for (const Tensor& t : {w, b, mean, var})
+      EXPECT_EQ((t.grad().defined() ? t.grad() : t).dtype(), DType::float32);
+    std::vector<std::vector<float>> all;
+    for (const Tensor& t : {y.detach(), in.grad(), residual.grad()})
+      all.push_back(to(to(t, DType::bfloat16), DType::float32).to_vector<float>());
+    for (const Tensor& t : {w.grad(), b.grad(), mean, var}) all.push_back(t.to_vector<float>());
+    return all;
+  };
+  EXPECT_EQ(run(DType::bfloat16), run(DType::float32));
 }
 
 TEST(Autocast, AWeightIsCastOnceUntilItChanges) {

@@ -8,18 +8,19 @@ namespace {
 
 // Everything that a call reads and writes.
 template <class T> struct Numbers {
-  std::vector<T> x, weight, bias, residual, g, mean, var, rstd, y, dx, dweight, dbias, dresidual;
+  std::vector<T> x, residual, g, y, dx, dresidual;
+  std::vector<Wide<T>> weight, bias, mean, var, rstd, dweight, dbias;
 
   Numbers(std::int64_t images, std::int64_t channels, std::int64_t plane) {
     const std::int64_t n = images * channels * plane;
     const auto c = static_cast<std::size_t>(channels);
     x = random_values<T>(n, 2, 1);
-    weight = random_values<T>(channels, 1, 2);
-    bias = random_values<T>(channels, 1, 3);
+    weight = random_values<Wide<T>>(channels, 1, 2);
+    bias = random_values<Wide<T>>(channels, 1, 3);
     residual = random_values<T>(n, 1, 4);
     g = random_values<T>(n, 1, 5);
-    mean = random_values<T>(channels, 1, 6);
-    var = rstd = dweight = dbias = std::vector<T>(c, T(2));
+    mean = random_values<Wide<T>>(channels, 1, 6);
+    var = rstd = dweight = dbias = std::vector<Wide<T>>(c, Wide<T>(2));
     y = dx = dresidual = std::vector<T>(x.size());
   }
   kernels::BatchNorm<T> arguments(std::int64_t images, std::int64_t channels, std::int64_t plane,
@@ -82,6 +83,52 @@ TYPED_TEST(BatchNormKernel, AgreesWithReference) {
         kernels::batch_norm_backward<T>(b, a.g.data(), nullptr, dweight.data(), nullptr, nullptr);
         EXPECT_TRUE(dx == a.dx && dweight == a.dweight);
       }
+    }
+  });
+}
+
+// float32's numbers, rounded where they are of x's size.
+TEST(BatchNormBfloat16, IsFloat32Rounded) {
+  for_each_target([] {
+    for (const std::int64_t plane : {1, 3, 16, 17, 64, 100, 1031}) {
+      for (unsigned options = 0; options < 32; ++options) {
+        SCOPED_TRACE(::testing::Message() << "plane " << plane << ", options " << options);
+        Numbers<bfloat16> a(5, 3, plane);
+        Numbers<float> e(5, 3, plane);
+        for (auto [to, from] : {std::pair(&e.x, &a.x), {&e.residual, &a.residual}, {&e.g, &a.g}})
+          *to = cast<float>(*from);
+        const auto call = [&](auto& n) {
+          const auto b = n.arguments(5, 3, plane, options);
+          kernels::batch_norm_forward(b);
+          kernels::batch_norm_backward(b, n.g.data(), n.dx.data(), n.dweight.data(), n.dbias.data(),
+                                       n.dresidual.data());
+        };
+        call(a);
+        call(e);
+        const auto rounded = [](const std::vector<float>& v) {
+          return cast<float>(cast<bfloat16>(v));
+        };
+        EXPECT_TRUE(cast<float>(a.y) == rounded(e.y));
+        EXPECT_TRUE(cast<float>(a.dx) == rounded(e.dx));
+        EXPECT_TRUE(cast<float>(a.dresidual) == rounded(e.dresidual));
+        EXPECT_TRUE(a.mean == e.mean && a.var == e.var && a.rstd == e.rstd);
+        EXPECT_TRUE(a.dweight == e.dweight && a.dbias == e.dbias);
+      }
+    }
+  });
+}
+
+TEST(BatchNormBfloat16, RoundsAsBfloat16Does) {  // ties, NaN, what rounds to infinity
+  for_each_target([] {
+    const float inf = std::numeric_limits<float>::infinity();
+    for (const float v : {1.00390625f, 1.01171875f, 1.0f, -1.0f, 3.3961776e38f, inf, -inf,
+                          std::numeric_limits<float>::quiet_NaN(), 1e-40f}) {
+      const std::vector<bfloat16> x(5, bfloat16(0));
+      std::vector<bfloat16> y(5);
+      float mean = 0, var = 1, rstd, bias = v;
+      kernels::batch_norm_forward<bfloat16>({1, 1, 5, x.data(), nullptr, &bias, nullptr, false,
+                                             false, 0, &mean, &var, &rstd, y.data()});
+      for (const bfloat16 r : y) EXPECT_EQ(r.bits, bfloat16(v).bits) << v;
     }
   });
 }
