@@ -19,28 +19,23 @@ struct Stream {
   std::uint64_t seed = 0, offset = 0;
 };
 
+// Every member may be called by several threads at once (though which of them gets which stream, or
+// a seed beside another thread's offset, is then up to chance).
 class Generator {
  public:
   explicit Generator(std::uint64_t seed = 0) : seed_(seed) {}
-  void manual_seed(std::uint64_t seed) {
-    seed_ = seed;
-    offset_ = 0;
-  }
-  std::uint64_t seed() const { return seed_; }
-  std::uint64_t offset() const { return offset_; }
+  void manual_seed(std::uint64_t seed) { set_state(seed, 0); }
+  std::uint64_t seed() const { return seed_.load(std::memory_order_relaxed); }
+  std::uint64_t offset() const { return offset_.load(std::memory_order_relaxed); }
   void set_state(std::uint64_t seed, std::uint64_t offset) {
-    seed_ = seed;
-    offset_ = offset;
+    seed_.store(seed, std::memory_order_relaxed);
+    offset_.store(offset, std::memory_order_relaxed);
   }
   // A stream of its own; the generator moves on by one offset per draw, whatever its length.
-  // Several threads may call it at once (though which of them gets which stream is then up to
-  // chance).
-  Stream next() {
-    return {seed_, std::atomic_ref(offset_).fetch_add(1, std::memory_order_relaxed)};
-  }
+  Stream next() { return {seed(), offset_.fetch_add(1, std::memory_order_relaxed)}; }
 
  private:
-  std::uint64_t seed_, offset_ = 0;
+  std::atomic<std::uint64_t> seed_, offset_ = 0;
 };
 
 // The generator that lg::rand and friends use unless told otherwise (one per process).
