@@ -1,10 +1,10 @@
 """LayerNorm(ReLU(x W^T + b)) gamma + beta, forward, over sizes and dtypes: NumPy, LightGrad on the CPU, and where there
 is a GPU Triton's kernel beside PyTorch, eager and compiled. Time, TFLOP/s, GB/s, share of the device's peak.
 
-    python benchmarks/fused_mlp.py [--quick] [--out build/fused_mlp.json]   (make bench-triton)
+    python benchmarks/fused_mlp.py [--quick] [--tune] [--out build/fused_mlp.json]   (make bench-triton)
 
-What is not there is said and left out. Every number is the least of the medians of several rounds; rounds of the
-candidates take turns.
+With --tune the fastest variants are looked for first, and written into the bundle that is in use. What is not there is
+said and left out. Every number is the least of the medians of several rounds; rounds of the candidates take turns.
 """
 
 from __future__ import annotations
@@ -83,9 +83,14 @@ def on_cpu(inputs):
     return {name: (lambda s, call=call: by_clock(call, s)) for name, call in calls.items()}
 
 
-def on_gpu(inputs, dtype):
+def on_gpu(inputs, dtype, tune):
     tensors = [lg.tensor(a, dtype=getattr(lg, dtype)).to("cuda") for a in inputs]
     call = lambda: lg.nn.functional.fused_mlp(*tensors)
+    if tune:
+        with lg.cuda.tune() as winners:
+            call()
+        for w in winners:
+            print(f"tuned {w['kernel']} {dtype} {w['sizes']}: {w['before']:.3f} -> {w['after']:.3f} ms")
     found = {
         "LightGrad, Triton": by_events(call, lg.cuda.Event, lambda a, b: a.milliseconds_to(b), lg.cuda.synchronize)
     }
@@ -124,12 +129,12 @@ def peak_of(device, dtype):
     return None, None
 
 
-def measure(size, dtype, device, seconds, rounds):
+def measure(size, dtype, device, seconds, rounds, tune=False):
     M, K, N = size
     rng = np.random.default_rng(0)
     inputs = [rng.standard_normal(s).astype(np.float32) for s in ((M, K), (N, K), (N,), (N,), (N,))]
     inputs[1] *= K**-0.5
-    calls = on_cpu(inputs) if device == "cpu" else on_gpu(inputs, dtype)
+    calls = on_cpu(inputs) if device == "cpu" else on_gpu(inputs, dtype, tune)
     item = 4 if dtype == "float32" else 2
     flops, moved = 2 * M * N * K + 10 * M * N, item * (M * K + N * K + M * N + 3 * N)
     times = {name: [] for name in calls}
@@ -176,6 +181,7 @@ def plot(rows, file):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--tune", action="store_true", help="measure every variant first, and keep the fastest")
     parser.add_argument("--out", type=Path, default=Path("build/fused_mlp.json"))
     a = parser.parse_args()
     sizes, seconds, rounds = (QUICK, 0.5, 3) if a.quick else (SIZES, 1.0, 5)
@@ -185,7 +191,7 @@ def main():
     if lg.cuda.is_available() and lg.cuda.kernels_folder():
         for dtype in ("float32", "float16", "bfloat16"):
             for size in sizes:
-                rows += measure(size, dtype, lg.cuda.get_device_name(), seconds, rounds)
+                rows += measure(size, dtype, lg.cuda.get_device_name(), seconds, rounds, a.tune)
     else:
         why = lg.cuda.why_not_available() or "no compiled kernels: make kernels, LIGHTGRAD_KERNELS=build/kernels"
         print(f"The GPU is left out: {why}")

@@ -35,7 +35,7 @@ os.environ["TRITON_PTXAS_BLACKWELL_PATH"] = str(NVIDIA / "ptxas")
 
 import triton_sources  # noqa: E402
 
-FORMAT = 1
+FORMAT = 2
 # By architecture: the PTX version (the lowest that speaks of it) and the oldest driver that loads the cubin.
 PTX_VERSION = {80: 80, 90: 80, 100: 86, 120: 87}
 DRIVER = {80: 12000, 90: 12000, 100: 12080, 120: 12080}
@@ -83,6 +83,7 @@ def compile_variant(kernel, variant, arch: int) -> tuple[dict, dict[str, bytes]]
         "driver": DRIVER[arch],
         "args": [[n, t, 16 if n in variant.aligned else 1] for n, t in kernel.types.items()],
         "choices": {n: variant.constants[n] for n in variant.choices},
+        "tune": list(kernel.tune),
         "when": [list(w) for w in variant.when],
         "grid": [[list(factor) for factor in axis] for axis in variant.grid],
         "constants": variant.constants,
@@ -171,10 +172,11 @@ def build(out: Path, generated: Path | None, archs: list[int], only: list[str], 
         "triton": triton.__version__,
         "sources": {p.name: digest(p.read_bytes()) for p in sources},
         "variants": [row for row, _ in good],
+        "tuned": [],  # lg.cuda.tune() writes its winners here, the last line
     }
-    lines = ",\n  ".join(json.dumps(row) for row in manifest["variants"])
-    head = json.dumps({k: v for k, v in manifest.items() if k != "variants"})
-    (out / "manifest.json").write_text(f'{head[:-1]}, "variants": [\n  {lines}\n]}}\n')
+    rows = ",\n  ".join(json.dumps(row) for row in manifest["variants"])
+    head = json.dumps({k: v for k, v in manifest.items() if k not in ("variants", "tuned")})
+    (out / "manifest.json").write_text(f'{head[:-1]}, "variants": [\n  {rows}\n],\n"tuned": []}}\n')
     return manifest
 
 

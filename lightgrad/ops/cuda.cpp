@@ -113,6 +113,16 @@ std::string kernels_folder() { return bundle_folder(); }
 void allow_tf32(bool on) { tf32 = on; }
 bool tf32_allowed() { return tf32; }
 
+void start_tuning(int index) { Gpu::at(index).start_tuning(); }
+std::vector<Tuned> stop_tuning(int index) {
+  std::vector<Tuned> out;
+  for (Winner& w : Gpu::at(index).stop_tuning()) {
+    out.push_back({std::move(w.kernel), std::move(w.instead_of), std::move(w.take),
+                   std::move(w.sizes), w.before, w.after});
+  }
+  return out;
+}
+
 Event::Event(int index) : index_(index), mark_(Gpu::at(index).mark()) {}
 Event::~Event() { Gpu::at(index_).forget(mark_); }
 double Event::milliseconds_to(const Event& later) const {

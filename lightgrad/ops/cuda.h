@@ -5,6 +5,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "lightgrad/ops/op.h"
 #include "lightgrad/tensor/tensor.h"
@@ -53,6 +54,16 @@ std::string kernels_folder();
 // Whether products of float32 may round their factors to TF32, ten bits: by default not.
 void allow_tf32(bool on);
 bool tf32_allowed();
+
+// Measuring which variant of a kernel is the fastest, as Gpu::start_tuning says;
+// `lightgrad.cuda.tune` writes what was found into the bundle's manifest.
+struct Tuned {
+  std::string kernel, instead_of, take;  // the last two by the SHA-256 of their code
+  std::vector<std::int64_t> sizes;
+  double before = 0, after = 0;  // milliseconds
+};
+void start_tuning(int index = 0);
+std::vector<Tuned> stop_tuning(int index = 0);
 
 // A moment in a device's queue.
 class Event {

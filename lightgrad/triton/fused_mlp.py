@@ -53,16 +53,19 @@ def fused_mlp_forward(
         tl.store(rstd_ptr + rm, rstd, mask=in_m)
 
 
-# (rows, columns, K, warps, stages) for every width of layer. Fast ones take aligned operands and whole steps of K; the
-# general ones, within the shared memory of any device, take everything. Shared memory and spills are checked by
-# tools/build_kernels.py: an accumulator of rows columns / (32 warps) registers a thread, and shared memory for
-# stages (rows + columns) K numbers.
+# (rows, columns, K, warps, stages) for every width of layer; of several for one width lg.cuda.tune() finds the fastest.
+# Fast ones take aligned operands and whole steps of K; the general ones, within the shared memory of any device, take
+# everything. Shared memory and spills are checked by tools/build_kernels.py: an accumulator of rows columns /
+# (32 warps) registers a thread, and shared memory for stages (rows + columns) K numbers.
 FAST = {
-    ("half", (90, 100)): ((128, 128, 64, 8, 3), (64, 256, 64, 8, 3), (64, 512, 32, 16, 3), (32, 1024, 32, 16, 3)),
+    ("half", (90, 100)): (
+        (128, 128, 64, 8, 3), (64, 128, 64, 4, 3), (64, 256, 64, 8, 3), (128, 256, 64, 16, 3),
+        (64, 512, 32, 16, 3), (64, 512, 64, 16, 2), (32, 1024, 32, 16, 3),
+    ),
     ("half", (80, 120)): ((64, 128, 32, 8, 3), (64, 256, 32, 8, 3), (32, 512, 32, 16, 2), (16, 1024, 32, 16, 1)),
     ("fp32", (90, 100)): ((64, 128, 32, 8, 3), (64, 256, 32, 16, 2), (32, 512, 16, 16, 3), (16, 1024, 16, 16, 2)),
     ("fp32", (80, 120)): ((64, 128, 16, 8, 3), (32, 256, 16, 8, 3), (32, 512, 16, 16, 2), (16, 1024, 16, 16, 1)),
-}
+}  # fmt: skip
 GENERAL = ((32, 128, 16, 8, 2), (32, 256, 16, 8, 2), (16, 512, 16, 16, 2), (16, 1024, 16, 16, 1))
 
 
@@ -87,7 +90,7 @@ def kernels(dtype: str) -> list[Kernel]:
             if kind == ("fp32" if dtype == "fp32" else "half"):
                 ways += [variant(*tile, precision, archs, True) for tile in tiles]
         ways += [variant(*tile, precision, (80,), False) for tile in GENERAL]
-    return [Kernel("fused_mlp_forward", fused_mlp_forward, types, tuple(ways))]
+    return [Kernel("fused_mlp_forward", fused_mlp_forward, types, tuple(ways), tune=("M", "N", "K"))]
 
 
 KERNELS = for_each_type(("fp32", "fp16", "bf16"), kernels)

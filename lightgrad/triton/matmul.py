@@ -63,6 +63,9 @@ def matmul(
 
 def variants(dtype: str, transpose_a: int, transpose_b: int, precision: str) -> tuple[Variant, ...]:
     wide = 128 // BYTES[dtype]  # a row of a tile is one line of the cache
+    # Loads are wide and asynchronous only where the mask is one for 16 neighbours as well: the sizes that contiguous
+    # rows end at, K or M for A, N for B and C, are multiples of 16, not only the addresses and strides.
+    ends = ("M" if transpose_a else "K", "N")
 
     def tile(m, n, k, warps, stages, archs=(80, 90, 100, 120), aligned=True):
         return Variant(
@@ -72,7 +75,7 @@ def variants(dtype: str, transpose_a: int, transpose_b: int, precision: str) -> 
             },
             choices=("TRANSPOSE_A", "TRANSPOSE_B", "PRECISION"),
             grid=((("M", m), ("N", n)), (("K", "slice_k"),)),
-            aligned=("a_ptr", "b_ptr", "c_ptr", "lda", "ldb", "ldc", "slice_k") if aligned else (),
+            aligned=("a_ptr", "b_ptr", "c_ptr", "lda", "ldb", "ldc", "slice_k", *ends) if aligned else (),
             warps=warps, stages=stages, archs=archs,
         )  # fmt: skip
 
@@ -80,9 +83,13 @@ def variants(dtype: str, transpose_a: int, transpose_b: int, precision: str) -> 
     any_other = tile(64, 64, 32, 4, 2, archs=(80,), aligned=False)
     if precision == "ieee":  # no tensor cores: registers are the limit
         return (tile(64, 64, 32, 4, 2), any_other)
+    # The first is a sound choice anywhere; lg.cuda.tune() finds where a larger or a smaller one is faster.
     return (
         tile(128, 128, wide, 8, 3, archs=(90, 100)),
+        tile(128, 256, wide, 16, 3, archs=(90, 100)),
+        tile(64, 128, wide, 4, 4, archs=(90, 100)),
         tile(128, 128, wide // 2, 8, 3, archs=(80, 120)),
+        tile(64, 64, wide // 2, 4, 4, archs=(80, 120)),
         any_other,
     )
 
@@ -99,7 +106,7 @@ def kernels(dtype: str) -> list[Kernel]:
                 if result != dtype and not transpose_a:
                     continue
                 ways.extend(variants(dtype, transpose_a, transpose_b, precision))
-        out.append(Kernel("matmul", matmul, types, tuple(ways)))
+        out.append(Kernel("matmul", matmul, types, tuple(ways), tune=("M", "N", "K")))
     return out
 
 

@@ -43,6 +43,9 @@ class Kernel:
     function: Any  # what @triton.jit made
     types: dict[str, str]  # of every argument that is not a constant, in order: "*bf16", "i32", "fp32"
     variants: tuple[Variant, ...]
+    # The arguments that decide which of the variants that fit is the fastest. lg.cuda.tune() measures them by running
+    # the same launch many times, so the kernel reads nothing that it writes.
+    tune: tuple[str, ...] = ()
 
 
 def aligned_or_not(variants: list[Variant], arguments: tuple[str, ...]) -> tuple[Variant, ...]:

@@ -31,6 +31,21 @@ void bind_cuda(nb::module_& m) {
   c.def(
       "allow_tf32", &cuda::allow_tf32, "on"_a,
       "Lets products of float32 round their factors to ten bits, which is several times as fast.");
+  c.def("_start_tuning", &cuda::start_tuning);
+  c.def("_stop_tuning", [](int index) {
+    nb::list out;
+    for (const cuda::Tuned& t : cuda::stop_tuning(index)) {
+      nb::dict row;
+      row["kernel"] = t.kernel;
+      row["instead_of"] = t.instead_of;
+      row["sizes"] = t.sizes;
+      row["take"] = t.take;
+      row["before"] = t.before;
+      row["after"] = t.after;
+      out.append(row);
+    }
+    return out;
+  });
   nb::class_<cuda::Event>(c, "Event", "A moment in a device's queue.")
       .def(nb::init<int>(), "index"_a = 0)
       .def("milliseconds_to", &cuda::Event::milliseconds_to, "later"_a,

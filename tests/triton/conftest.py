@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -27,6 +28,12 @@ def kernels():
 def bundle(kernels):
     pytest.importorskip("triton")
     return build_bundle(ROOT / "build" / "triton" / "kernels", "--arch", "80", "90", "--only", *used_kernels(kernels))
+
+
+@pytest.fixture
+def bundle_copy(bundle, tmp_path):
+    """One that a test may change."""
+    return Path(shutil.copytree(bundle, tmp_path / "kernels"))
 
 
 @pytest.fixture(scope="session")

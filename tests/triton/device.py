@@ -44,6 +44,7 @@ class StandIn:
         self.library.fake_cuda_bytes.argtypes = [ctypes.c_uint64]
         self.library.fake_cuda_gaps_are_clean.restype = ctypes.c_bool
         self.bundle, self.problems, self.launched = bundle, [], []
+        self.last, self.delay = None, None  # the row launched last; how many ms more, by its clock, a row takes
         self.rows = json.loads((bundle / "manifest.json").read_text())["variants"]
         self.kernels = {(k.name, *k.types.values()): k for k in kernels}
         self.codes: dict[bytes, int] = {}
@@ -85,6 +86,9 @@ class StandIn:
                 number = Pointer(place, type_[1:])
             arguments.append(number)
         grid[0] //= row["ctas"]
+        self.last = row
+        if self.delay:
+            self.library.fake_cuda_pass(self.delay(row))
         self.launched.append((row["kernel"], row["arch"], types[0]))
         with np.errstate(all="ignore"):
             kernel.function[tuple(grid)](*arguments, **row["constants"])

@@ -14,7 +14,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr std::int64_t format = 1;
+constexpr std::int64_t format = 2;
 
 [[noreturn]] void damaged(const std::string& file, const std::string& what) {
   fail(ErrorKind::value, "cuda", file, " is damaged: ", what,
@@ -76,10 +76,30 @@ Variant variant_of(const Json& j) {
   }
   if (v.grid.empty() || v.grid.size() > 3)
     throw Json::other_error::create(501, "a grid has one to three axes", &j);
+  for (const Json& name : j.at("tune")) v.tune.push_back(name.get<std::string>());
   const Json& blobs = j.at("blobs");
   v.cubin = hash_of(blobs.at("cubin"));
   if (blobs.contains("ptx")) v.ptx = hash_of(blobs.at("ptx"));
   return v;
+}
+
+void add_tuned(const Json& j, std::vector<Variant>& variants) {
+  const auto at = [&](const char* name) {
+    const std::string hash = hash_of(j.at(name));
+    const auto it = std::find_if(variants.begin(), variants.end(),
+                                 [&](const Variant& v) { return v.cubin == hash; });
+    if (it == variants.end())
+      throw Json::other_error::create(501, text("no variant has the code ", hash), &j);
+    return it - variants.begin();
+  };
+  Variant& first = variants[static_cast<std::size_t>(at("instead_of"))];
+  Variant::Faster f{.device = j.at("device").get<std::string>(),
+                    .sizes = {},
+                    .variant = static_cast<std::size_t>(at("take"))};
+  for (const Json& size : j.at("sizes")) f.sizes.push_back(integer(size, 1, INT64_MAX));
+  if (f.sizes.size() != first.tune.size())
+    throw Json::other_error::create(501, text("expected ", first.tune.size(), " sizes"), &j);
+  first.faster.push_back(std::move(f));
 }
 
 std::int64_t number_of(const Variant::Size& s, std::span<const Argument> arguments) {
@@ -141,6 +161,16 @@ std::vector<std::int64_t> Variant::programs(std::span<const Argument> arguments)
   return out;
 }
 
+std::vector<std::int64_t> Variant::sizes(std::span<const Argument> arguments) const {
+  std::vector<std::int64_t> out;
+  for (const std::string& name : tune) {
+    const Argument* a = find(arguments, name);
+    const std::uint64_t v = a && a->value() > 0 ? a->bits : 1;
+    out.push_back(static_cast<std::int64_t>(std::bit_ceil(std::min(v, std::uint64_t{1} << 62))));
+  }
+  return out;
+}
+
 Bundle::Bundle(std::string folder) : folder_(std::move(folder)) {
   const std::string file = folder_ + "/manifest.json";
   const std::string bytes = read_file(file, "cuda");
@@ -155,6 +185,11 @@ Bundle::Bundle(std::string folder) : folder_(std::move(folder)) {
       Variant v = variant_of(row);
       kernels_[v.kernel].push_back(std::move(v));
       ++count_;
+    }
+    for (const Json& row : manifest.at("tuned")) {
+      const auto it = kernels_.find(row.at("kernel").get<std::string>());
+      if (it == kernels_.end()) throw Json::other_error::create(501, "unknown kernel", &row);
+      add_tuned(row, it->second);
     }
   } catch (const Json::exception& e) {
     damaged(file, e.what());

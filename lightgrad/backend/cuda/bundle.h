@@ -61,6 +61,12 @@ struct Variant {
   struct Factor {
     Size size, block;  // size / block, rounded up
   };
+  // What tuning found: on that device, at these sizes, another variant of the kernel is faster.
+  struct Faster {
+    std::string device;
+    std::vector<std::int64_t> sizes;
+    std::size_t variant;
+  };
 
   std::string kernel, entry;
   int arch = 0, driver = 0, warps = 0, ctas = 0, shared = 0;
@@ -68,11 +74,16 @@ struct Variant {
   std::vector<Choice> choices;
   std::vector<Condition> conditions;
   std::vector<std::vector<Factor>> grid;
+  std::vector<std::string> tune;  // the arguments on which it depends which variant is the fastest
+  std::vector<Faster> faster;
   std::string cubin, ptx;  // SHA-256 of the code; ptx may be empty
 
   bool fits(std::span<const Argument> arguments) const;
   // Programs along each axis, at least one; ctas of them are one cluster.
   std::vector<std::int64_t> programs(std::span<const Argument> arguments) const;
+  // The arguments of `tune`, each rounded up to a power of two: what is measured at one size serves
+  // its neighbours.
+  std::vector<std::int64_t> sizes(std::span<const Argument> arguments) const;
 };
 
 const Argument* find(std::span<const Argument> arguments, std::string_view name);

@@ -250,10 +250,10 @@ bool Gpu::runs_ptx(const Variant& v) const {
   return !v.ptx.empty() && v.arch <= capability_ && v.shared <= shared_ && v.ctas == 1;
 }
 
-const Variant* Gpu::choose(const Bundle& b, std::string_view kernel,
-                           std::span<const Argument> arguments) const {
+const Variant* Gpu::first_fit(std::span<const Variant> variants,
+                              std::span<const Argument> arguments) const {
   const Variant* by_ptx = nullptr;  // compiled by the driver, so only where nothing else is
-  for (const Variant& v : b.variants(kernel)) {
+  for (const Variant& v : variants) {
     const bool cubin = runs_cubin(v);
     if (!cubin && (by_ptx || !runs_ptx(v))) continue;
     if (!v.fits(arguments)) continue;
@@ -261,6 +261,20 @@ const Variant* Gpu::choose(const Bundle& b, std::string_view kernel,
     by_ptx = &v;
   }
   return by_ptx;
+}
+
+const Variant* Gpu::choose(const Bundle& b, std::string_view kernel,
+                           std::span<const Argument> arguments) const {
+  const std::span<const Variant> all = b.variants(kernel);
+  const Variant* v = first_fit(all, arguments);
+  if (!v || v->faster.empty() || tuning_) return v;
+  const std::vector<std::int64_t> sizes = v->sizes(arguments);
+  for (const Variant::Faster& f : v->faster) {
+    const Variant& other = all[f.variant];
+    if (f.device == name_ && f.sizes == sizes && runs_cubin(other) && other.fits(arguments))
+      return &other;
+  }
+  return v;
 }
 
 bool Gpu::has(std::string_view kernel, std::span<const Argument> arguments) {
@@ -290,32 +304,38 @@ Handle Gpu::function_of(const Bundle& b, const Variant& v) {
 void Gpu::launch(std::string_view kernel, std::span<const Argument> arguments) {
   const auto b = bundle();
   const Variant* v = choose(*b, kernel, arguments);
+  if (v && tuning_ && !v->tune.empty()) v = fastest(*b, *v, arguments);
   if (!v) {
     fail(ErrorKind::runtime, "cuda", "no compiled ", kernel, " for ", name_, " (sm_", capability_,
          ") takes these arguments: ", describe(arguments), "; ", b->variants(kernel).size(),
          " variants in ", b->folder());
   }
+  queue(*b, *v, arguments);
+}
+
+void Gpu::queue(const Bundle& b, const Variant& v, std::span<const Argument> arguments) {
   use();
-  const Handle function = function_of(*b, *v);
-  const std::vector<std::int64_t> programs = v->programs(arguments);
+  const std::string& kernel = v.kernel;
+  const Handle function = function_of(b, v);
+  const std::vector<std::int64_t> programs = v.programs(arguments);
   LaunchConfig config{};
   for (std::size_t i = 0; i < 3; ++i) {
     std::int64_t n = i < programs.size() ? programs[i] : 1;
-    if (i == 0) n *= v->ctas;
+    if (i == 0) n *= v.ctas;
     if (n > max_axis[i]) {
       fail(ErrorKind::value, "cuda", kernel, " would need ", n, " programs along axis ", i,
            ", at most ", max_axis[i], " are possible: ", describe(arguments));
     }
     config.grid[i] = static_cast<unsigned>(n);
   }
-  config.block[0] = static_cast<unsigned>(32 * v->warps);
+  config.block[0] = static_cast<unsigned>(32 * v.warps);
   config.block[1] = config.block[2] = 1;
-  config.shared = static_cast<unsigned>(v->shared);
+  config.shared = static_cast<unsigned>(v.shared);
   config.stream = stream_;
   LaunchAttribute cluster{};
-  if (v->ctas > 1) {
+  if (v.ctas > 1) {
     cluster.id = cluster_dimension;
-    cluster.cluster = {static_cast<unsigned>(v->ctas), 1, 1};
+    cluster.cluster = {static_cast<unsigned>(v.ctas), 1, 1};
     config.attributes = &cluster;
     config.attribute_count = 1;
   }
@@ -325,10 +345,10 @@ void Gpu::launch(std::string_view kernel, std::span<const Argument> arguments) {
   std::uint64_t none = 0;
   std::array<std::uint64_t, most> values;
   std::array<void*, most + 2> pointers;
-  const std::size_t n = v->parameters.size();
+  const std::size_t n = v.parameters.size();
   if (n > most) fail(ErrorKind::value, "cuda", kernel, " has ", n, " arguments, at most ", most);
   for (std::size_t i = 0; i < n; ++i) {
-    values[i] = find(arguments, v->parameters[i].name)->bits;
+    values[i] = find(arguments, v.parameters[i].name)->bits;
     pointers[i] = &values[i];
   }
   pointers[n] = pointers[n + 1] = &none;
@@ -336,29 +356,9 @@ void Gpu::launch(std::string_view kernel, std::span<const Argument> arguments) {
   if (r) [[unlikely]] {
     check(r, "cuLaunchKernelEx",
           text("launching ", kernel, " with grid ", config.grid[0], " x ", config.grid[1], ", ",
-               config.block[0], " threads, ", v->shared, " bytes of shared memory, ",
+               config.block[0], " threads, ", v.shared, " bytes of shared memory, ",
                describe(arguments)));
   }
 }
-
-// --- measuring ---
-
-Handle Gpu::mark() {
-  use();
-  Handle event = nullptr;
-  LG_CUDA(cuEventCreate, &event, 0);
-  LG_CUDA(cuEventRecord, event, stream_);
-  return event;
-}
-
-double Gpu::milliseconds(Handle from, Handle to) {
-  use();
-  LG_CUDA(cuEventSynchronize, to);
-  float ms = 0;
-  LG_CUDA(cuEventElapsedTime, &ms, from, to);
-  return ms;
-}
-
-void Gpu::forget(Handle mark) noexcept { driver().cuEventDestroy_v2(mark); }
 
 }  // namespace lg::cuda

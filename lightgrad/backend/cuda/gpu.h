@@ -3,6 +3,7 @@
 // in the queue. Safe from any thread. Raw addresses only; never sees a Tensor.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -23,6 +24,14 @@ struct GpuMemory {
   std::int64_t cached = 0;              // bytes kept for reuse
   std::int64_t allocations = 0;         // blocks handed out so far
   std::int64_t system_allocations = 0;  // those that asked the driver
+};
+
+// What tuning found for a launch: of the variants that fit, the first by order, and the fastest; by
+// the hashes of their code, with milliseconds of each.
+struct Winner {
+  std::string kernel, instead_of, take;
+  std::vector<std::int64_t> sizes;
+  double before = 0, after = 0;
 };
 
 // Where kernels come from, for all devices: the folder of a bundle. By default that of the
@@ -54,10 +63,18 @@ class Gpu {
   void zero(void* to, std::size_t bytes);
   void synchronize();  // with everybody's work on the device, not only ours
 
-  // Queues the first variant of the kernel that is for this device and fits.
+  // Queues the variant of the kernel that is for this device and fits: the first, or where the
+  // manifest knows a faster one that.
   void launch(std::string_view kernel, std::span<const Argument> arguments);
   // Whether there is one.
   bool has(std::string_view kernel, std::span<const Argument> arguments);
+
+  // From here on, the first launch of a kernel that can be tuned, at each of its sizes, runs every
+  // variant that fits many times, and later ones take the fastest. Until stop_tuning, which says
+  // what was found and forgets it: only what stands in the manifest decides what is launched, so
+  // that the same bundle gives the same bits.
+  void start_tuning();
+  std::vector<Winner> stop_tuning();
 
   // Milliseconds between two marks in the queue; for measurements.
   Handle mark();
@@ -69,6 +86,9 @@ class Gpu {
   void use() const;  // makes the device's context this thread's
   const Variant* choose(const Bundle& b, std::string_view kernel,
                         std::span<const Argument> a) const;
+  const Variant* first_fit(std::span<const Variant> variants, std::span<const Argument> a) const;
+  const Variant* fastest(const Bundle& b, const Variant& first, std::span<const Argument> a);
+  void queue(const Bundle& b, const Variant& v, std::span<const Argument> arguments);
   Handle function_of(const Bundle& b, const Variant& v);
   void free_cached();  // under the memory's mutex
   bool runs_cubin(const Variant& v) const;
@@ -81,6 +101,8 @@ class Gpu {
   std::map<std::size_t, std::vector<void*>> free_;
   GpuMemory stats_;
   std::unordered_map<std::string, Handle> functions_;  // by hash and entry
+  std::atomic<bool> tuning_ = false;
+  std::vector<Winner> winners_;  // under the kernels' mutex
 };
 
 }  // namespace lg::cuda

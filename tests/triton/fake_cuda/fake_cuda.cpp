@@ -85,6 +85,7 @@ struct Device {
   std::vector<std::unique_ptr<Image>> modules;
   Identify identify = nullptr;
   Execute execute = nullptr;
+  std::chrono::milliseconds ahead{0};  // of the real clock
   std::string last_refusal;
   long launches = 0, copies_in = 0, copies_out = 0;
 };
@@ -136,6 +137,10 @@ void fake_cuda_install(Identify identify, Execute execute) {
 }
 const char* fake_cuda_refusal() { return device().last_refusal.c_str(); }
 long fake_cuda_blocks() { return static_cast<long>(device().blocks.size()); }
+// Its clock jumps: what a test wants to be slow.
+void fake_cuda_pass(long milliseconds) {
+  device().ahead += std::chrono::milliseconds(milliseconds);
+}
 long fake_cuda_events() { return static_cast<long>(device().events.size()); }
 // Whether nobody wrote between the blocks.
 bool fake_cuda_gaps_are_clean() {
@@ -300,7 +305,7 @@ int cuEventCreate(Handle* event, unsigned) {
 int cuEventRecord(Handle event, Handle stream) {
   READY();
   STREAM(stream);
-  static_cast<Event*>(event)->at = std::chrono::steady_clock::now();
+  static_cast<Event*>(event)->at = std::chrono::steady_clock::now() + device().ahead;
   return success;
 }
 
