@@ -24,6 +24,12 @@ struct Stream {
 class Generator {
  public:
   explicit Generator(std::uint64_t seed = 0) : seed_(seed) {}
+  // A copy draws the same streams from here on.
+  Generator(const Generator& other) : seed_(other.seed()), offset_(other.offset()) {}
+  Generator& operator=(const Generator& other) {
+    set_state(other.seed(), other.offset());
+    return *this;
+  }
   void manual_seed(std::uint64_t seed) { set_state(seed, 0); }
   std::uint64_t seed() const { return seed_.load(std::memory_order_relaxed); }
   std::uint64_t offset() const { return offset_.load(std::memory_order_relaxed); }

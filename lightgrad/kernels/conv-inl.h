@@ -17,7 +17,7 @@
 
 // GCC would load an operand of several multiply-adds again for each of them.
 #undef LG_IN_REGISTER
-#if HWY_ARCH_X86 && HWY_COMPILER_GCC
+#if HWY_ARCH_X86 && HWY_COMPILER_GCC_ACTUAL
 #define LG_IN_REGISTER(vector) asm("" : "+v"(vector.raw))
 #else
 #define LG_IN_REGISTER(vector)

@@ -214,8 +214,7 @@ void Optimizer::load_state_dict(const OptimizerState& state) {
       ParameterState& p = loaded[params[i].impl()];
       p.step = std::max<std::int64_t>(it->second.step, it->second.tensors.empty() ? 0 : 1);
       for (const auto& [name, t] : it->second.tensors) {
-        const auto slot =
-            std::find_if(slots_.begin(), slots_.end(), [&](auto* s) { return name == s; });
+        const auto slot = std::find(slots_.begin(), slots_.end(), std::string_view(name));
         if (slot == slots_.end())
           bad("parameter ", number, " has a state \"", name, "\" that ", name_, " does not know");
         if (!t.defined()) continue;

@@ -191,6 +191,19 @@ TEST(Generator, StreamsDifferAndStateComesBack) {
   EXPECT_EQ(g.next().offset, a.offset);
 }
 
+TEST(Generator, ACopyDrawsTheSame) {
+  Generator g(7);
+  g.next();
+  Generator copy = g, assigned;
+  assigned = g;
+  const Stream next = g.next();
+  for (Generator* other : {&copy, &assigned}) {
+    const Stream s = other->next();
+    EXPECT_EQ(s.seed, next.seed);
+    EXPECT_EQ(s.offset, next.offset);
+  }
+}
+
 TEST(Generator, NextFromManyThreads) {
   Generator& g = default_generator();
   g.manual_seed(1);
