@@ -110,15 +110,15 @@ def test_it_learns(program, digits, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_step_of_the_whole_model_gives_the_same_bits_at_1_2_and_4_threads(digits, tmp_path, dtype):
+def test_a_step_of_the_whole_model_gives_the_same_bits_at_1_2_4_and_8_threads(digits, tmp_path, dtype):
     EXAMPLE.need_binary()  # at its default size: the kernels of a smaller model do not share out their work
     outputs = []
-    for threads in (1, 2, 4):
+    for threads in (1, 2, 4, 8):
         out = tmp_path / str(threads)
         options = ("--data", digits, "--batch", 64, "--epochs", 1, "--dtype", dtype)
         done = run(PROGRAMS["cpp"], *options, "--out", out, "--threads", threads)
         outputs.append((done.stdout, files(out)))
-    assert outputs[0] == outputs[1] == outputs[2]
+    assert outputs[0] == outputs[1] == outputs[2] == outputs[3]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
